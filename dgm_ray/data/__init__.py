@@ -1,0 +1,37 @@
+"""Tables: what their columns mean, where they come from, how they are split, scaled and have cells hidden.
+
+Importing this costs numpy and the registry; scikit-learn is imported only when one of its data sets is read.
+"""
+
+from dgm_ray.data.holdout import Holdout, Source
+from dgm_ray.data.masks import mcar_mask, uniforms
+from dgm_ray.data.metadata import Block, Kind, Metadata, Variable
+from dgm_ray.data.scaling import MinMaxScaler
+from dgm_ray.data.sources import BreastCancer, Digits, Npy, Wine
+from dgm_ray.data.splits import Prepared, Scored, Split
+from dgm_ray.data.statistics import discretize, means_and_modes
+from dgm_ray.data.table import Table, checked, read_npy
+
+__all__ = [
+    "Block",
+    "BreastCancer",
+    "Digits",
+    "Holdout",
+    "Kind",
+    "Metadata",
+    "MinMaxScaler",
+    "Npy",
+    "Prepared",
+    "Scored",
+    "Source",
+    "Split",
+    "Table",
+    "Variable",
+    "Wine",
+    "checked",
+    "discretize",
+    "mcar_mask",
+    "means_and_modes",
+    "read_npy",
+    "uniforms",
+]

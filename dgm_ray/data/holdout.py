@@ -1,0 +1,90 @@
+"""Split a table into train, validation and test rows, and hide cells of them."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgm_ray.data.masks import mcar_mask, uniforms
+from dgm_ray.data.scaling import MinMaxScaler
+from dgm_ray.data.splits import Prepared, Scored, Split
+from dgm_ray.data.statistics import means_and_modes
+from dgm_ray.data.table import Table
+from dgm_ray.errors import DataError
+from dgm_ray.registry import Fraction, NonNegativeInt, register
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Something that a table can be read from."""
+
+    def read(self) -> Table:
+        """Return the table, checked."""
+        ...
+
+
+@register
+@dataclass(frozen=True)
+class Holdout:
+    """Random rows are held out, and random cells hidden: functions of (row, variable, seed) alone.
+
+    validation_fraction, test_fraction: shares of the rows, in [0, 1), their sum below 1. The test rows do not depend
+        on validation_fraction.
+    missing_probability: share of the cells of validation and test rows to hide, in [0, 1).
+    train_missing_probability: share of the cells of train rows to hide, in [0, 1).
+    """
+
+    source: Source
+    validation_fraction: Fraction = 0.2
+    test_fraction: Fraction = 0.2
+    missing_probability: Fraction = 0.2
+    train_missing_probability: Fraction = 0.0
+    seed: NonNegativeInt = 0
+
+    def prepare(self) -> Prepared:
+        """Read, split, hide and scale.
+
+        The scaler is fitted on what the model sees of the train rows, and only if the table is not scaled yet.
+        Raises DataError if train or validation has no rows, or validation has no hidden cell to be scored on.
+        """
+        if self.validation_fraction + self.test_fraction >= 1:
+            rule = "validation_fraction and test_fraction must have a sum below 1"
+            raise DataError("data.test_fraction", rule, self.validation_fraction + self.test_fraction)
+        table = self.source.read()
+        train_ids, validation_ids, test_ids = self._row_ids(table.rows)
+        features = table.features[train_ids]  # (train rows, num_features), a copy
+        if self.train_missing_probability:
+            features[mcar_mask(table.metadata, train_ids, self.train_missing_probability, self.seed)] = np.nan
+        scaler = None if table.scaled else MinMaxScaler.fit(table.metadata, features)
+        train = Split(train_ids, scaler.transform(features) if scaler else features, _labels(table, train_ids))
+        validation, test = (self._scored(table, ids, scaler) for ids in (validation_ids, test_ids))
+        if not validation.hidden_mask.any():
+            rule = "must hide a cell of the validation rows at least, or nothing can be scored"
+            raise DataError("data.missing_probability", rule, self.missing_probability)
+        statistics = means_and_modes(table.metadata, train.features, train.missing_mask)
+        return Prepared(table.metadata, scaler, train, validation, test, statistics)
+
+    def _row_ids(self, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return the row ids of train, validation and test, each in ascending order."""
+        draws = uniforms(np.arange(rows), 0, self.seed, "split")
+        held_out = self.test_fraction + self.validation_fraction
+        test, train = draws < self.test_fraction, draws >= held_out
+        parts = {"train": train, "validation": ~(test | train), "test": test}
+        for name in ("train", "validation"):
+            if not parts[name].any():
+                place = "data.validation_fraction"
+                raise DataError(place, f"leaves no row of {rows} for {name}", self.validation_fraction)
+        train_ids, validation_ids, test_ids = (np.flatnonzero(part) for part in parts.values())
+        return train_ids, validation_ids, test_ids
+
+    def _scored(self, table: Table, row_ids: NDArray[np.int64], scaler: MinMaxScaler | None) -> Scored:
+        truth = table.features[row_ids]  # (rows, num_features), a copy
+        truth = scaler.transform(truth) if scaler else truth
+        hidden_mask = mcar_mask(table.metadata, row_ids, self.missing_probability, self.seed) & ~np.isnan(truth)
+        features = np.where(hidden_mask, np.float32(np.nan), truth)
+        return Scored(row_ids, features, _labels(table, row_ids), hidden_mask, truth)
+
+
+def _labels(table: Table, row_ids: NDArray[np.int64]) -> NDArray[np.generic] | None:
+    return None if table.labels is None else table.labels[row_ids]

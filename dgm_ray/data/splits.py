@@ -1,0 +1,78 @@
+"""What a study trains on and is measured on: train, validation and test rows, and which of their cells are hidden."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgm_ray.data.metadata import Metadata
+from dgm_ray.data.scaling import MinMaxScaler
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Some rows of a table, as a model sees them.
+
+    row_ids: (rows,), positions in the table.
+    features: float32, (rows, num_features), scaled; NaN where missing to the model (naturally, or hidden from it).
+    labels: (rows,) or None.
+    """
+
+    row_ids: NDArray[np.int64]
+    features: NDArray[np.float32]
+    labels: NDArray[Any] | None
+
+    @property
+    def missing_mask(self) -> NDArray[np.bool_]:
+        """True where missing to the model, (rows, num_features)."""
+        return np.isnan(self.features)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored(Split):
+    """Rows whose hidden cells are known to the judge.
+
+    hidden_mask: (rows, num_features), True where hidden from the model, never where naturally missing.
+    truth: float32, (rows, num_features), the features before hiding; NaN where naturally missing.
+    """
+
+    hidden_mask: NDArray[np.bool_]
+    truth: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A table, split, scaled and with cells hidden.
+
+    scaler: None if the table came scaled.
+    test: None where test rows must not be seen.
+    means_and_modes: (num_features,), of the cells of train that the model sees; NaN for a numerical column with none.
+    """
+
+    metadata: Metadata
+    scaler: MinMaxScaler | None
+    train: Split
+    validation: Scored
+    test: Scored | None
+    means_and_modes: NDArray[np.float32]
+
+    def content_hash(self) -> str:
+        """Return the SHA-256 of all of this, in hexadecimal: equal hashes, equal data, splits and masks."""
+        description = {"metadata": self.metadata.to_dict(), "scaler": self.scaler and self.scaler.to_dict()}
+        digest = sha256(json.dumps(description, sort_keys=True).encode())
+        for name, array in self._arrays():
+            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return digest.hexdigest()
+
+    def _arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        yield "means_and_modes", self.means_and_modes
+        for part in ("train", "validation", "test"):
+            split = getattr(self, part)
+            for field in fields(split) if split is not None else ():
+                if getattr(split, field.name) is not None:
+                    yield f"{part}.{field.name}", getattr(split, field.name)

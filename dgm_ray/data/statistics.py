@@ -1,0 +1,54 @@
+"""Column statistics over observed cells, and soft values to hard ones."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgm_ray.data.metadata import Metadata
+from dgm_ray.errors import DataError
+
+
+def means_and_modes(metadata: Metadata, features: NDArray[Any], missing_mask: NDArray[Any]) -> NDArray[Any]:
+    """Return one value per column, (num_features,), of the cells that are observed (mask 0 and not NaN).
+
+    numerical: mean, NaN if none is observed; binary: 1 if ones >= zeros, else 0; categorical: one-hot of the category
+    observed most, the first of several. The dtype is that of the features. Raises DataError if the shapes differ.
+    """
+    if features.shape != missing_mask.shape or features.shape[1:] != (metadata.num_features,):
+        rule = f"features {features.shape} and missing_mask must have the same shape (rows, {metadata.num_features})"
+        raise DataError("means_and_modes", rule, missing_mask.shape)
+    result = np.zeros(metadata.num_features, dtype=features.dtype)
+    for block in metadata.blocks:
+        columns = slice(block.start, block.stop)
+        cells = features[:, columns]  # (rows, block)
+        observed = (missing_mask[:, columns] == 0) & ~np.isnan(cells)
+        ones = np.count_nonzero(observed & (cells == 1), axis=0)
+        if block.kind == "categorical":
+            result[block.start + int(ones.argmax())] = 1
+        elif block.kind == "binary":
+            result[columns] = ones >= np.count_nonzero(observed & (cells == 0), axis=0)
+        else:
+            count = observed.sum(axis=0)
+            total = np.sum(cells, axis=0, where=observed, dtype=np.float64)
+            result[columns] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return result
+
+
+def discretize(metadata: Metadata, features: NDArray[Any]) -> NDArray[Any]:
+    """Return new features (..., num_features) whose binary cells are 0 or 1 and whose categorical cells are one-hot.
+
+    binary: 1 if above 0.5; categorical: the largest column, the first of several; numerical: untouched. A missing
+    (NaN) cell stays missing: no value is made up for it.
+    """
+    result = np.array(features)
+    for block in metadata.blocks:
+        cells = result[..., block.start : block.stop]  # (..., block), a view of the result
+        missing = np.isnan(cells)
+        if block.kind == "binary":
+            cells[...] = np.where(missing, np.nan, cells > 0.5)
+        elif block.kind == "categorical":
+            largest = cells.argmax(axis=-1, keepdims=True)
+            one_hot = largest == np.arange(cells.shape[-1])
+            cells[...] = np.where(missing.any(axis=-1, keepdims=True), np.nan, one_hot)
+    return result

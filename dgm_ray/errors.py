@@ -1,0 +1,62 @@
+"""The errors that a user can cause. Each is one line: the place, the rule, the value.
+
+DGMError
+├── ConfigurationError   a file, a key or a value that breaks the grammar or a signature
+├── DataError            a table or its metadata that breaks a constraint
+├── TrainingError        a run that cannot go on (a loss that is not finite, a checkpoint that does not fit)
+└── StudyError           a study that cannot start (its name is taken, more resources than there are)
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any
+
+_NO_VALUE = object()
+
+
+class DGMError(Exception):
+    """Something that the user can mend. ``str(error)`` is ``place: rule, not value``."""
+
+    def __init__(self, place: str, rule: str, value: Any = _NO_VALUE) -> None:
+        self.place, self.rule = place, rule
+        shown = "" if value is _NO_VALUE else f", not {_short(value)}"
+        super().__init__(f"{place}: {rule}{shown}" if place else f"{rule}{shown}")
+
+
+class ConfigurationError(DGMError):
+    """A configuration breaks the grammar, or does not fit the signature of what it names."""
+
+
+class DataError(DGMError):
+    """A table or its metadata breaks a constraint."""
+
+
+class TrainingError(DGMError):
+    """A run cannot go on."""
+
+
+class StudyError(DGMError):
+    """A study cannot start."""
+
+
+def nearest(name: str, known: Any) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known name that is nearest to ``name``, or nothing."""
+    close = get_close_matches(name, [str(one) for one in known], n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn an error of the user's into one line on standard error and exit code 2."""
+    try:
+        yield
+    except DGMError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _short(value: Any, limit: int = 120) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,0 +1,76 @@
+"""An architecture node, ``{"arguments": {...}, "components": {name: {"factory", "arguments"}}}``, becomes a model."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from dgm_ray.data import Metadata
+from dgm_ray.errors import ConfigurationError, nearest
+from dgm_ray.models.phase import Model
+from dgm_ray.nn import initialize
+from dgm_ray.registry import FACTORIES, Scope, call, check_keys, parameters
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model, its components by name, and what the file gives but the model does not use."""
+
+    model: nn.Module
+    phases: list[Any]
+    components: dict[str, Any]
+    unused: list[str] = field(default_factory=list)
+
+
+def build_architecture(
+    model: Callable[..., Model],
+    node: Any,
+    shared: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    path: str = "architecture",
+) -> Architecture:
+    """Build the components that ``model`` asks for, initialise them, and build the model.
+
+    shared: ``metadata`` and what else signatures may ask for. arguments: the model's own, such as its steps.
+    Raises ConfigurationError for a missing component, a cycle, or an argument that no signature knows.
+    """
+    check_keys(node, ("arguments", "components"), path, "an architecture")
+    for key in ("arguments", "components"):
+        if key not in node:
+            raise ConfigurationError(path, f"an architecture needs {key!r}")
+        if not isinstance(node[key], Mapping):
+            raise ConfigurationError(f"{path}.{key}", "should be a mapping", node[key])
+    given = node["arguments"]
+    known = shareable(model)
+    for key in given:
+        if key not in known or key in shared:
+            raise ConfigurationError(f"{path}.arguments.{key}", f"no component takes it{nearest(key, known)}", given[key])
+    scope = Scope(
+        {**shared, **given},
+        node["components"],
+        places={key: f"{path}.arguments.{key}" for key in given},
+        path=f"{path}.components",
+        finish=_finish,
+    )
+    made = call(model, arguments, scope, path)
+    unused = [f"{path}.arguments.{key}" for key in given if key not in scope.used]
+    unused += [f"{path}.components.{name}" for name in node["components"] if name not in scope.used]
+    return Architecture(made, made.phases(), {name: scope.built[name] for name in node["components"] if name in scope.built}, unused)
+
+
+def shareable(model: Callable[..., Any]) -> set[str]:
+    """Return every name that a registered factory or the model may ask the scope for."""
+    entries = [*(FACTORIES.get(name, "") for name in FACTORIES), model]
+    return {name for entry in entries for name, parameter in parameters(entry).items() if parameter.shared}
+
+
+def count_parameters(architecture: Architecture) -> int:
+    """Return how many scalars the model's components learn."""
+    return sum(parameter.numel() for parameter in architecture.model.parameters() if parameter.requires_grad)
+
+
+def _finish(component: Any) -> Any:
+    if isinstance(component, nn.Module):
+        component.apply(initialize)
+    return component

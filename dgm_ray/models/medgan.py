@@ -1,0 +1,73 @@
+"""MedGAN: a generator of codes behind the decoder of an autoencoder.
+
+Source: Choi et al. 2017, "Generating Multi-label Discrete Patient Records using Generative Adversarial Networks",
+arXiv 1703.06490.
+
+Differs from the paper: the autoencoder trains in the same epochs as the adversaries (``autoencoder_steps`` per cycle)
+instead of before them, as in the original library. The decoder follows the generator's loss if the generator's
+optimizer names the autoencoder (``parameters: [generator, autoencoder]``), as in the paper.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from dgm_ray.models.autoencoder import AutoEncoder, EncoderDecoder
+from dgm_ray.models.gan import GAN
+from dgm_ray.models.noise_search import NoiseSearch
+from dgm_ray.models.phase import Phase, Stepper
+from dgm_ray.nn import AutoEncoderLoss
+from dgm_ray.registry import NonNegativeInt, PositiveInt, Shared
+
+
+class MedGAN(nn.Module):
+    """Train an autoencoder, and a GAN whose fake rows are ``decode(generator(noise))``.
+
+    autoencoder_steps, discriminator_steps, generator_steps: steps per cycle. noise_search: how rows are imputed.
+    """
+
+    def __init__(
+        self,
+        noise_size: Shared[PositiveInt],
+        autoencoder: Shared[EncoderDecoder],
+        generator: Shared[nn.Module],
+        discriminator: Shared[nn.Module],
+        autoencoder_optimizer: Shared[Stepper],
+        generator_optimizer: Shared[Stepper],
+        discriminator_optimizer: Shared[Stepper],
+        reconstruction_loss: Shared[AutoEncoderLoss],
+        generator_loss: Shared[nn.Module],
+        discriminator_loss: Shared[nn.Module],
+        *,
+        autoencoder_steps: NonNegativeInt = 1,
+        discriminator_steps: NonNegativeInt = 1,
+        generator_steps: NonNegativeInt = 1,
+        noise_search: NoiseSearch = NoiseSearch(),
+    ) -> None:
+        super().__init__()
+        self.reconstruction = AutoEncoder(autoencoder, autoencoder_optimizer, reconstruction_loss)
+        self.adversaries = GAN(
+            noise_size,
+            nn.Sequential(generator, autoencoder.decoder),
+            discriminator,
+            generator_optimizer,
+            discriminator_optimizer,
+            generator_loss,
+            discriminator_loss,
+            discriminator_steps=discriminator_steps,
+            generator_steps=generator_steps,
+            noise_search=noise_search,
+        )
+        self._autoencoder_steps = autoencoder_steps
+
+    def phases(self) -> list[Phase]:
+        (reconstruction,) = self.reconstruction.phases()
+        return [reconstruction._replace(steps=self._autoencoder_steps), *self.adversaries.phases()]
+
+    def encode(self, features: Tensor) -> Tensor:
+        return self.reconstruction.encode(features)
+
+    def sample(self, rows: int, device: torch.device) -> Tensor:
+        return self.adversaries.sample(rows, device)
+
+    def impute(self, features: Tensor, missing_mask: Tensor) -> Tensor:
+        return self.adversaries.impute(features, missing_mask)

@@ -1,0 +1,49 @@
+"""Imputation by a generator: search the noise whose output agrees with the observed cells of each row."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dgm_ray.nn import expectations
+from dgm_ray.registry import NonNegativeFloat, PositiveFloat, PositiveInt, register
+
+
+@register
+@dataclass(frozen=True)
+class NoiseSearch:
+    """Adam on the noise alone, the generator fixed in evaluation mode.
+
+    learning_rate: step size of Adam. max_iterations: steps at most. tolerance: stop when the mean squared error of the
+    observed cells falls below it; 0 never stops early and never waits for the device.
+
+    Source: Camino et al. 2019, arXiv 1902.10666 ("backpropagation" imputation of the noise).
+    """
+
+    learning_rate: PositiveFloat = 0.1
+    max_iterations: PositiveInt = 50
+    tolerance: NonNegativeFloat = 1e-5
+
+    def __call__(
+        self, generator: nn.Module, generate: Callable[[Tensor], Tensor], noise: Tensor, features: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Return (rows, num_features) generated from the best noise that was found.
+
+        generator: the module whose categorical outputs become probabilities while searching. generate: noise
+        (rows, noise_size) -> features. noise: where the search starts. mask: 1 where a cell is missing.
+        """
+        noise = noise.clone().requires_grad_()
+        optimizer = torch.optim.Adam([noise], lr=self.learning_rate)
+        observed = 1 - mask.to(features.dtype)
+        cells = observed.sum().clamp(min=1)
+        with torch.enable_grad(), expectations(generator):
+            for _ in range(self.max_iterations):
+                error = (observed * (generate(noise) - features).square()).sum()
+                if self.tolerance and error < self.tolerance * cells:
+                    break
+                # Differs from the original: the gradient of the sum, not of the mean over all cells of all rows, so
+                # that Adam's epsilon does not slow the search down as the table grows. The argument is the same.
+                (noise.grad,) = torch.autograd.grad(error, noise)
+                optimizer.step()
+            return generate(noise.detach()).detach()

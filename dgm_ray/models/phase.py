@@ -1,0 +1,94 @@
+"""What a model is: an ``nn.Module`` that owns its components and lists the phases of its training.
+
+Models know nothing of files, Ray, MLflow, epochs or devices. What one can do beside training, Protocols say.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+
+class Batch(NamedTuple):
+    """Rows that a loss sees. A phase that takes no data gets a batch of ``batch_size`` rows without columns."""
+
+    features: Tensor  # (rows, num_features), missing cells filled by the imputation layer
+    missing_mask: Tensor | None = None  # (rows, num_features), 1 where missing
+
+    @property
+    def rows(self) -> int:
+        return self.features.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.features.device
+
+
+@runtime_checkable
+class Stepper(Protocol):
+    """What the loop needs of an optimizer; ``torch.optim.Optimizer`` and ``WGANOptimizer`` have it."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]: ...
+
+    def zero_grad(self) -> None: ...
+
+    def step(self) -> Any: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+
+
+class Phase(NamedTuple):
+    """One kind of step: which loss goes down, which optimizer steps, how often per cycle.
+
+    A loss is a pure function of the model's parameters and buffers, the batch, and torch's random generator.
+    """
+
+    name: str  # its mean loss is logged as ``{name}_loss``
+    optimizer: Stepper
+    loss: Callable[[Batch], Tensor]  # -> ()
+    steps: int = 1
+    takes_data: bool = True  # False: the phase draws noise only
+
+
+class Model(Protocol):
+    """What can be trained: an ``nn.Module`` with phases."""
+
+    def phases(self) -> list[Phase]: ...
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """A model that makes new rows."""
+
+    def sample(self, rows: int, device: torch.device) -> Tensor:
+        """Return (rows, num_features) new rows, scaled as the training data."""
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """A model that maps rows to codes."""
+
+    def encode(self, features: Tensor) -> Tensor:
+        """Return the (rows, code_size) codes of (rows, num_features) features."""
+
+
+@runtime_checkable
+class Imputes(Protocol):
+    """A model that completes rows."""
+
+    def impute(self, features: Tensor, missing_mask: Tensor) -> Tensor:
+        """Return (rows, num_features) proposals for all cells; ``features`` are filled where the mask is 1."""
+
+
+def draw_noise(rows: int, size: int, device: torch.device) -> Tensor:
+    """Return standard normal noise of shape (rows, size) from torch's random generator."""
+    return torch.randn(rows, size, device=device)
+
+
+def parameters_of(optimizer: Stepper) -> list[nn.Parameter]:
+    """Return what an optimizer steps, in its own order."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

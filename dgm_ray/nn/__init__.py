@@ -1,0 +1,59 @@
+"""Layers, activations, losses and optimizers: what models are composed of. Importing it registers all its factories."""
+
+from dgm_ray.nn.activations import GumbelSoftmaxSampling, LeakyReLU, ReLU, Sigmoid, SoftmaxSampling, Tanh, expectations
+from dgm_ray.nn.adversarial import (
+    GANDiscriminatorLoss,
+    GANGeneratorLoss,
+    WGANCriticLoss,
+    WGANCriticLossWithGradientPenalty,
+    WGANGeneratorLoss,
+)
+from dgm_ray.nn.feed_forward import FeedForward
+from dgm_ray.nn.hidden import HiddenLayers
+from dgm_ray.nn.imputation import MeanAndModesImputation, NormalNoiseImputation, ZeroImputation
+from dgm_ray.nn.initialization import initialize
+from dgm_ray.nn.inputs import MiniBatchAveraging, MultiInputLayer, SingleInputLayer
+from dgm_ray.nn.masks import compose, generate_mask, inverse_mask
+from dgm_ray.nn.noise import AdditiveNormalNoise, Dropout, MultiInputDropout
+from dgm_ray.nn.optimizers import SGD, Adam, WGANOptimizer
+from dgm_ray.nn.outputs import MultiOutputLayer, SingleOutputLayer
+from dgm_ray.nn.reconstruction import MSE, RMSE, AutoEncoderLoss, MultiReconstructionLoss
+
+__all__ = [
+    "Adam",
+    "AdditiveNormalNoise",
+    "AutoEncoderLoss",
+    "Dropout",
+    "FeedForward",
+    "GANDiscriminatorLoss",
+    "GANGeneratorLoss",
+    "GumbelSoftmaxSampling",
+    "HiddenLayers",
+    "LeakyReLU",
+    "MSE",
+    "MeanAndModesImputation",
+    "MiniBatchAveraging",
+    "MultiInputDropout",
+    "MultiInputLayer",
+    "MultiOutputLayer",
+    "MultiReconstructionLoss",
+    "NormalNoiseImputation",
+    "RMSE",
+    "ReLU",
+    "SGD",
+    "Sigmoid",
+    "SingleInputLayer",
+    "SingleOutputLayer",
+    "SoftmaxSampling",
+    "Tanh",
+    "WGANCriticLoss",
+    "WGANCriticLossWithGradientPenalty",
+    "WGANGeneratorLoss",
+    "WGANOptimizer",
+    "ZeroImputation",
+    "compose",
+    "expectations",
+    "generate_mask",
+    "initialize",
+    "inverse_mask",
+]

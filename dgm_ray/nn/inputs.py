@@ -1,0 +1,75 @@
+"""Input layers: the first part of a feed-forward network. Each says its ``output_size``."""
+
+import torch
+from torch import Tensor, nn
+
+from dgm_ray.data.metadata import Metadata
+from dgm_ray.registry import PositiveInt, Shared, register
+
+
+@register
+class SingleInputLayer(nn.Module):
+    """The identity: (rows, input_size) -> (rows, input_size)."""
+
+    def __init__(self, input_size: PositiveInt) -> None:
+        super().__init__()
+        self.output_size: int = input_size
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+@register
+class MultiInputLayer(nn.Module):
+    """Embeds each categorical variable and passes the others on: (rows, num_features) -> (rows, output_size).
+
+    A categorical block (rows, size) is multiplied by a trainable matrix (size, width), so soft one-hots do as well;
+    width is half of size, rounded down, brought into [min_embedding_size, max_embedding_size] (the lower end wins).
+    """
+
+    def __init__(
+        self,
+        metadata: Shared[Metadata],
+        min_embedding_size: PositiveInt = 2,
+        max_embedding_size: PositiveInt = 50,
+    ) -> None:
+        super().__init__()
+        self.embeddings = nn.ParameterList()
+        self.output_size: int = 0
+        self._sizes = [block.stop - block.start for block in metadata.blocks]
+        self._embedded = [block.kind == "categorical" for block in metadata.blocks]
+        for size, embedded in zip(self._sizes, self._embedded, strict=True):
+            width = embedding_size(size, min_embedding_size, max_embedding_size) if embedded else size
+            self.output_size += width
+            if embedded:
+                self.embeddings.append(nn.Parameter(torch.randn(size, width)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        embeddings = iter(self.embeddings)
+        blocks = zip(torch.split(features, self._sizes, dim=1), self._embedded, strict=True)
+        outputs = [block @ next(embeddings) if embedded else block for block, embedded in blocks]
+        return torch.cat(outputs, dim=1)  # (rows, output_size)
+
+
+class MiniBatchAveraging(nn.Module):
+    """Appends the means over the batch to each row: (rows, n) -> (rows, 2 n), in training and evaluation alike.
+
+    Source: MedGAN (Choi et al. 2017, arXiv:1703.06490, section 3.3).
+    """
+
+    def __init__(self, input_layer: nn.Module, /) -> None:
+        super().__init__()
+        self.input_layer = input_layer
+        size = input_layer.output_size
+        assert isinstance(size, int)
+        self.output_size: int = 2 * size
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        hidden = self.input_layer(*inputs)  # (rows, n)
+        means = hidden.mean(dim=0, keepdim=True).expand_as(hidden)  # (rows, n)
+        return torch.cat([hidden, means], dim=1)  # (rows, 2 n)
+
+
+def embedding_size(size: int, minimum: int = 2, maximum: int = 50) -> int:
+    """Return the width of the embedding of ``size`` categories: max(minimum, min(maximum, size // 2))."""
+    return max(minimum, min(maximum, size // 2))

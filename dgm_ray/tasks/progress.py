@@ -1,0 +1,42 @@
+"""What a person sees while a training runs: a bar in a terminal, a line now and then elsewhere."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+QUIET_SECONDS = 5.0
+
+
+class Report(Protocol):
+    """Called after every epoch."""
+
+    def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None: ...
+
+
+@contextmanager
+def epochs_shown(total: int, console: Console) -> Iterator[Report]:
+    """Yield what shows each epoch of ``total``."""
+    if console.is_terminal:
+        columns = (TextColumn("epoch"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task("", total=total)
+            yield lambda epoch, metrics: progress.update(task, completed=epoch, description=shown(metrics))
+        return
+    last = time.monotonic()
+
+    def line(epoch: int, metrics: Mapping[str, float]) -> None:
+        nonlocal last
+        if epoch in (1, total) or time.monotonic() - last >= QUIET_SECONDS:
+            console.print(f"epoch {epoch}/{total}  {shown(metrics)}", soft_wrap=True, highlight=False)
+            last = time.monotonic()
+
+    yield line
+
+
+def shown(metrics: Mapping[str, float]) -> str:
+    """Return metrics as ``name 0.1234`` pairs."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "seconds")

@@ -1,0 +1,20 @@
+"""Training: one loop for all models, the best weights, checkpoints, files that are written whole."""
+
+from dgm_ray.training.checkpoints import modules_of, read_checkpoint, write_checkpoint
+from dgm_ray.training.files import atomic, write_json, write_text
+from dgm_ray.training.loop import Loop, batches, schedule
+from dgm_ray.training.training import Best, Training
+
+__all__ = [
+    "Best",
+    "Loop",
+    "Training",
+    "atomic",
+    "batches",
+    "modules_of",
+    "read_checkpoint",
+    "schedule",
+    "write_checkpoint",
+    "write_json",
+    "write_text",
+]

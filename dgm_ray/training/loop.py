@@ -1,0 +1,121 @@
+"""The one loop that trains any model: per cycle, per phase, per step.
+
+An epoch is one pass over the rows in a new order. It ends the moment that a phase asks for a batch and none is left,
+wherever the cycle stands. Batches that were taken are trained on and their losses count.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, repeat
+
+import torch
+from torch import Tensor, nn
+
+from dgm_ray.models import Batch, Phase, parameters_of
+
+Imputation = Callable[[Tensor, Tensor], Tensor]
+
+
+def batches(
+    features: Tensor,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    imputation: Imputation | None = None,
+    join_last: bool = False,
+) -> Iterator[Batch]:
+    """Yield (rows, num_features) features in batches, in an order that depends on ``seed`` and ``epoch`` alone.
+
+    imputation: fills the missing (NaN) cells of a batch, anew each time; None promises that there are none.
+    join_last: a single row that would be left over joins the batch before it (batch normalisation cannot train on one).
+    """
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    order = torch.randperm(len(features), generator=generator).to(features.device)
+    parts = list(order.split(batch_size))
+    if join_last and len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    for part in parts:
+        batch = features.index_select(0, part)  # (batch, num_features)
+        if imputation is None:
+            yield Batch(batch)
+        else:
+            mask = batch.isnan().to(batch.dtype)
+            yield Batch(imputation(batch, mask), mask)
+
+
+def schedule(phases: Sequence[Phase], data: Iterator[Batch], cycles: int, empty: Batch) -> Iterator[tuple[int, Batch]]:
+    """Yield (index of the phase, batch) for one epoch.
+
+    cycles: how many there are when no phase takes data (else the data decides). empty: what a phase without data gets.
+    """
+    endless = any(phase.takes_data and phase.steps for phase in phases)
+    for _ in repeat(None) if endless else range(cycles):
+        for index, phase in enumerate(phases):
+            if not phase.takes_data:
+                yield from repeat((index, empty), phase.steps)
+                continue
+            taken = 0
+            for batch in islice(data, phase.steps):
+                taken += 1
+                yield index, batch
+            if taken < phase.steps:
+                return
+
+
+class Loop:
+    """Train a model's phases, an epoch a call.
+
+    features: the training rows, on the device where the model is. batch_size: rows of a batch, and of the batches of
+    phases that take no data. seed: of the order of rows. imputation: see ``batches``.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        phases: Sequence[Phase],
+        features: Tensor,
+        batch_size: int,
+        *,
+        seed: int,
+        imputation: Imputation | None = None,
+    ) -> None:
+        self._model, self._phases, self._features = model, phases, features
+        self._batch_size, self._seed, self._imputation = batch_size, seed, imputation
+        self._parameters = [parameters_of(phase.optimizer) for phase in phases]
+        self._empty = Batch(torch.empty(batch_size, 0, device=features.device))
+        self._join_last = any(isinstance(module, nn.BatchNorm1d) for module in model.modules())
+
+    def __call__(self, epoch: int) -> dict[str, float]:
+        """Train epoch number ``epoch`` and return each phase's mean loss, weighted by rows, as ``{name}_loss``.
+
+        A phase that had no step in this epoch is left out.
+        """
+        self._model.train()
+        data = batches(
+            self._features,
+            self._batch_size,
+            seed=self._seed,
+            epoch=epoch,
+            imputation=self._imputation,
+            join_last=self._join_last,
+        )
+        cycles = -(-len(self._features) // self._batch_size)
+        totals = [torch.zeros((), device=self._features.device) for _ in self._phases]
+        counts = [0] * len(self._phases)
+        for index, batch in schedule(self._phases, data, cycles, self._empty):
+            loss = self._step(index, batch)
+            totals[index].add_(loss, alpha=batch.rows)
+            counts[index] += batch.rows
+        return {
+            f"{phase.name}_loss": total / count
+            for phase, total, count in zip(self._phases, torch.stack(totals).tolist(), counts, strict=True)
+            if count
+        }
+
+    def _step(self, index: int, batch: Batch) -> Tensor:
+        phase = self._phases[index]
+        phase.optimizer.zero_grad()
+        loss = phase.loss(batch)
+        loss.backward(inputs=self._parameters[index])  # what this phase does not step needs no gradient
+        phase.optimizer.step()
+        return loss.detach()

@@ -1,0 +1,125 @@
+"""A training: epochs, measures, the best weights, and when to stop. It writes nothing; its owner decides where."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from dgm_ray.models import Architecture
+from dgm_ray.training.checkpoints import copy_states, load_states
+from dgm_ray.training.loop import Loop
+
+Measure = Callable[[nn.Module], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best epoch so far, all that was measured in it, and a copy of every component's state dict."""
+
+    epoch: int
+    metric: float
+    measures: dict[str, float]
+    states: dict[str, Any]
+
+
+class Training:
+    """Train a model epoch by epoch.
+
+    measure: scores the model on validation data, every ``evaluate_every`` epochs and after the last. metric: which
+    measure keeps the best weights; smaller is better. patience: stop when it has not improved for so many epochs.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        loop: Loop,
+        measure: Measure,
+        *,
+        epochs: int,
+        seed: int,
+        evaluate_every: int = 1,
+        metric: str | None = None,
+        patience: int | None = None,
+    ) -> None:
+        self.architecture, self._loop, self.measure = architecture, loop, measure
+        self.epochs, self._seed, self._evaluate_every = epochs, seed, evaluate_every
+        self.metric, self._patience = metric, patience
+        self.epoch = 0
+        self.best: Best | None = None
+        self.reason = "" if epochs else "epochs"  # why it ended; empty while it goes on
+
+    @property
+    def done(self) -> bool:
+        return bool(self.reason)
+
+    def advance(self) -> dict[str, float]:
+        """Train one epoch and return its losses, its measures if it is one that is measured, and its seconds."""
+        started = time.perf_counter()
+        self.epoch += 1
+        metrics = self._loop(self.epoch)
+        diverged = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
+        if diverged is not None:
+            self.reason = f"diverged: {diverged} is {metrics[diverged]} in epoch {self.epoch}"
+        elif self.epoch % self._evaluate_every == 0 or self.epoch >= self.epochs:
+            measures = self.evaluate()
+            self._keep_best(measures)
+            metrics |= measures
+        if not self.done and self.epoch >= self.epochs:
+            self.reason = "epochs"
+        return metrics | {"seconds": time.perf_counter() - started}
+
+    def evaluate(self, measure: Measure | None = None) -> dict[str, float]:
+        """Measure the current weights, by another measure if one is given. Training's random stream is left as it was.
+        """
+        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(self._seed)  # the same noise in every epoch: what moves is the model
+            return (measure or self.measure)(self.architecture.model)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a checkpoint needs to go on as if nothing had happened, and the best weights."""
+        state: dict[str, Any] = {
+            "architecture": copy_states(self.architecture.components),
+            "epoch": self.epoch,
+            "reason": self.reason,
+            "random_states": {"cpu": torch.get_rng_state()},
+        }
+        if torch.cuda.is_available():
+            state["random_states"]["cuda"] = torch.cuda.get_rng_state_all()
+        if self.best:
+            state |= {"best_architecture": self.best.states, "best_measures": self.best.measures}
+            state |= {"best_epoch": self.best.epoch, "best_metric": self.best.metric}
+        return state
+
+    def load(self, state: Mapping[str, Any], place: str) -> None:
+        """Go on from a checkpoint's state."""
+        load_states(self.architecture.components, state["architecture"], place)
+        self.epoch = state["epoch"]
+        self.best = None
+        if "best_architecture" in state:
+            measures = state["best_measures"] if "best_measures" in state else {}
+            self.best = Best(state["best_epoch"], state["best_metric"], measures, state["best_architecture"])
+        if "random_states" in state:
+            torch.set_rng_state(state["random_states"]["cpu"])
+            if "cuda" in state["random_states"] and torch.cuda.is_available():
+                torch.cuda.set_rng_state_all(state["random_states"]["cuda"])
+        self.reason = "epochs" if self.epoch >= self.epochs else ""
+
+    def use_best(self) -> None:
+        """Put the best weights into the model, if any were kept."""
+        if self.best:
+            load_states(self.architecture.components, self.best.states, "best weights")
+
+    def _keep_best(self, measures: dict[str, float]) -> None:
+        if self.metric is None:
+            return
+        value = measures[self.metric]
+        if math.isfinite(value) and (self.best is None or value < self.best.metric):
+            self.best = Best(self.epoch, value, measures, copy_states(self.architecture.components))
+        best_epoch = self.best.epoch if self.best else 0
+        if self._patience is not None and self.epoch - best_epoch >= self._patience:
+            self.reason = f"early stop: no better {self.metric} for {self.epoch - best_epoch} epochs"

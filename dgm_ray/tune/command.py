@@ -1,0 +1,118 @@
+"""The command line of a study. Nothing heavy is imported until the options are read."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dgm_ray.errors import ConfigurationError, one_line_errors
+
+Space = Annotated[Path, typer.Argument(help="The search space: YAML or JSON with `tune` and `trial`.", show_default=False)]
+
+
+def tune(
+    space: Space,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the whole space, say what would be searched, and start nothing.")
+    ] = False,
+    samples: Annotated[int | None, typer.Option(min=1, help="How many draws; instead of tune.samples.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the search; instead of tune.seed.")] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set any value of the file: trial.arguments.epochs=5."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the study; the file's name by default.")] = None,
+    storage: Annotated[Path, typer.Option(help="The folder in which the study gets a folder.")] = Path("results"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study of this name.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the study of this name first.")] = False,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster (auto: the one of this node); Ray starts here by default.")
+    ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(envvar="MLFLOW_TRACKING_URI", help="Of MLflow; sqlite:///mlflow.db in this folder by default."),
+    ] = None,
+) -> None:
+    """Search SPACE with Ray Tune and compare what was found in MLflow.
+
+    Prints a line for each trial that ends, then the best ones beside the means-and-modes baseline, and writes best.json
+    (which `python -m dgm_ray.tasks.runner` repeats) and results.parquet. Ctrl-C stops neatly: what is there is
+    summarised, and --resume goes on.
+
+    Examples:
+
+      python -m dgm_ray.tune search_spaces/medgan.yaml --check
+
+      python -m dgm_ray.tune search_spaces/medgan.yaml --samples 8 --set trial.arguments.epochs=20 --name short
+    """
+    with one_line_errors():
+        if resume and overwrite:
+            raise ConfigurationError("--resume", "does not go with --overwrite")
+        _quiet()
+        code = _tune(space, check, samples, seed, assignments or [], name, storage, resume, overwrite, address, tracking_uri)
+    raise SystemExit(code)
+
+
+def _tune(
+    space: Path,
+    check: bool,
+    samples: int | None,
+    seed: int | None,
+    assignments: list[str],
+    name: str | None,
+    storage: Path,
+    resume: bool,
+    overwrite: bool,
+    address: str | None,
+    tracking_uri: str | None,
+) -> int:
+    from rich.console import Console
+
+    from dgm_ray.tune.place import Place
+    from dgm_ray.tune.study import Study
+
+    console = Console()
+    study = Study.read(space, assignments, samples=samples, seed=seed)
+    folder = storage.absolute() / (name or space.stem)
+    uri = tracking_uri or f"sqlite:///{Path('mlflow.db').absolute()}"
+    place = Place(folder, uri, address=address, resume=resume, overwrite=overwrite)
+    if not check:
+        place.check()
+    data = study.prepare()
+    rehearsal = study.rehearse(data)
+    rows = len(data.train.features), len(data.validation.features), len(data.test.features)
+    console.print(
+        f"{space}: {study.plan.template['task']}, {len(study.plan.draws)} draws, {study.trials} trials of at most "
+        f"{study.epochs} epochs, {rehearsal.fewest_parameters} to {rehearsal.most_parameters} parameters",
+        f"data: {data.metadata.num_variables} variables, {data.metadata.num_features} features; "
+        f"{rows[0]} rows to train, {rows[1]} to validate, {rows[2]} to test",
+        sep="\n",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for label, (_, draw) in study.plan.draws.items():
+        if check:
+            console.print(f"  {label}: {draw}", highlight=False, soft_wrap=True, markup=False)
+    for dead in rehearsal.dead:
+        console.print(f"has no effect: {dead}", highlight=False, soft_wrap=True, markup=False)
+    if check:
+        return 0
+    from dgm_ray.tune.run import run_study
+
+    return run_study(study, data, place, console)
+
+
+def _quiet() -> None:
+    """Set what Ray and MLflow read from the environment before they are imported; a user's own value wins."""
+    for name, value in (
+        ("RAY_AIR_NEW_OUTPUT", "0"),  # the summary is ours
+        ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1"),  # trials without a GPU see none
+        ("RAY_CHDIR_TO_TRIAL_DIR", "0"),
+        ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"),  # MLflow and results.parquet have it all
+        ("TUNE_DISABLE_SIGINT_HANDLER", "1"),  # ours tells Ctrl-C from SIGTERM
+        ("TUNE_GLOBAL_CHECKPOINT_S", "5"),
+        ("MLFLOW_DISABLE_TELEMETRY", "true"),
+        ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
+    ):
+        os.environ.setdefault(name, value)

@@ -1,0 +1,106 @@
+"""What a person sees of a study: one line per finished trial, live progress below, a summary at the end."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ray.tune.experiment import Trial as RayTrial
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from dgm_ray.tune.observer import Observer
+from dgm_ray.tune.outcomes import Outcome, best_first, number_of, reasons
+from dgm_ray.tune.plan import Plan
+
+SHOWN = 5  # trials in the summary
+
+
+class ConsoleCallback(Observer):
+    """Print a line when a trial ends, and show what runs now if the console is a terminal."""
+
+    def __init__(self, console: Console, metric: str, total: int, outcome: Callable[[RayTrial], Outcome]) -> None:
+        self._console, self._metric, self._outcome = console, metric, outcome
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("trials"), TimeElapsedColumn(), TextColumn("{task.description}"))
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._bar = self._progress.add_task("starting", total=total)
+        self._running: dict[str, str] = {}
+        self._best = float("inf")
+
+    def on_trial_result(
+        self, iteration: int, trials: list[RayTrial], trial: RayTrial, result: dict[str, Any], **info: Any
+    ) -> None:
+        self._running[trial.trial_id] = f"{number_of(trial):03d} at epoch {result['epoch']}"
+        self._show()
+
+    def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        self._line(self._outcome(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        self._line(self._outcome(trial))
+
+    def start(self) -> None:
+        self._progress.start()
+
+    def stop(self) -> None:
+        self._progress.stop()
+
+    def _line(self, outcome: Outcome) -> None:
+        better = outcome.ranked and outcome.score < self._best
+        self._best = min(self._best, outcome.score) if outcome.ranked else self._best
+        mark = "*" if better else " "
+        self._progress.console.print(
+            f"{mark} {outcome.number:03d}  {self._metric} {figure(outcome.score)}  epoch {outcome.best_epoch}"
+            f" of {outcome.epochs}  {outcome.seconds:.1f} s  {outcome.reason}",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+        self._running.pop(outcome.trial_id, None)
+        self._progress.advance(self._bar)
+        self._show()
+
+    def _show(self) -> None:
+        best = f"best {figure(self._best)}" if self._best < float("inf") else ""
+        self._progress.update(self._bar, description="  ".join(filter(None, [best, *self._running.values()])))
+
+
+def print_summary(
+    console: Console, plan: Plan, outcomes: Sequence[Outcome], baseline: dict[str, float], tests: dict[str, float]
+) -> None:
+    """Print the best trials with the baseline beside them, the winner's test figures, and why trials ended."""
+    ranked = best_first(outcomes)
+    table = Table(title=f"best of {len(outcomes)} trials by {plan.metric} (smaller is better)", title_justify="left")
+    table.add_column("trial")
+    # What every shown trial has in common says nothing about why one is better.
+    for name in plan.draws:
+        table.add_column(name, justify="right", overflow="fold")
+    for name in ("imputation RMSE", "fidelity", "best epoch", "epochs", "seconds"):
+        table.add_column(name, justify="right")
+    for one in ranked[:SHOWN]:
+        drawn = [figure(one.values[label]) for label in plan.draws]
+        table.add_row(
+            f"{one.number:03d}",
+            *drawn,
+            figure(one.measures["val_imputation_rmse"] if "val_imputation_rmse" in one.measures else None),
+            figure(1 - one.measures["val_marginal_distance"] if "val_marginal_distance" in one.measures else None),
+            str(one.best_epoch),
+            str(one.epochs),
+            f"{one.seconds:.1f}",
+        )
+    table.add_section()
+    blanks = ["" for _ in plan.draws]
+    table.add_row("means and modes", *blanks, figure(baseline["val_imputation_rmse"]), "", "", "", "")
+    console.print(table)
+    console.print("fidelity: 1 - mean distance between real and generated marginals", style="dim")
+    for name, value in tests.items():
+        console.print(f"{name} {figure(value)}", highlight=False)
+    console.print("why trials ended:", highlight=False)
+    for reason, count in reasons(outcomes).items():
+        console.print(f"  {count:3d}  {reason}", highlight=False, soft_wrap=True, markup=False)
+
+
+def figure(value: Any) -> str:
+    """Return a value as a table shows it: four digits of a number, nothing for none."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

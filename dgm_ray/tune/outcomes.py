@@ -1,0 +1,101 @@
+"""What became of each trial: one row a trial, the same for the terminal, the Parquet file and the tracker."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray.tune.experiment import Trial as RayTrial
+
+COMPLETED, STOPPED, EARLY, DIVERGED, FAILED, INTERRUPTED = (
+    "completed",
+    "stopped",
+    "early stop",
+    "diverged",
+    "failed",
+    "interrupted",
+)
+RANKED = (COMPLETED, STOPPED, EARLY, INTERRUPTED)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trial's end. values: what was drawn. measures: of the best epoch. seconds: of training and measuring."""
+
+    trial_id: str
+    number: int
+    values: dict[str, Any]
+    status: str
+    reason: str
+    score: float
+    measures: dict[str, float] = field(default_factory=dict)
+    best_epoch: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+    trace: str = ""
+    checkpoint: str | None = None
+
+    @property
+    def ranked(self) -> bool:
+        return self.status in RANKED and math.isfinite(self.score)
+
+
+def outcome_of(trial: RayTrial, metric: str, *, scheduler: str, interrupted: bool = False) -> Outcome:
+    """Read a Ray trial. interrupted: the study was stopped, so a trial that was not done is not at fault."""
+    result = trial.last_result or {}
+    reason = str(result["reason"]) if "reason" in result else ""
+    epochs = int(result["epoch"]) if "epoch" in result else 0
+    status, reason = _status(trial, reason, bool(result) and bool(result["done"]), epochs, scheduler, interrupted)
+    best = {name.removeprefix("best_"): value for name, value in result.items() if name.startswith("best_val_")}
+    return Outcome(
+        trial_id=trial.trial_id,
+        number=number_of(trial),
+        values=dict(trial.config),
+        status=status,
+        reason=reason,
+        score=float(best[metric]) if metric in best else math.nan,
+        measures=best,
+        best_epoch=int(result["best_epoch"]) if "best_epoch" in result else 0,
+        epochs=epochs,
+        seconds=float(result["seconds"]) if "seconds" in result else 0.0,
+        trace=str(result["trace"]) if "trace" in result else "",
+        checkpoint=trial.checkpoint.path if trial.checkpoint else None,
+    )
+
+
+def number_of(trial: RayTrial) -> int:
+    """Return the trial's number in its study, from 1: Ray's experiment tag begins with it."""
+    return int(str(trial.experiment_tag).split("_")[0])
+
+
+def best_first(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Return the outcomes that can win, best first."""
+    return sorted((one for one in outcomes if one.ranked), key=lambda one: (one.score, one.number))
+
+
+def reasons(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """Count why trials ended, most frequent first."""
+    counts: dict[str, int] = {}
+    for one in outcomes:
+        counts[one.reason] = counts[one.reason] + 1 if one.reason in counts else 1
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _status(
+    trial: RayTrial, reason: str, done: bool, epochs: int, scheduler: str, interrupted: bool
+) -> tuple[str, str]:
+    if trial.status == RayTrial.ERROR:
+        return FAILED, f"failed: {_last_line(trial)}"
+    if reason == "epochs":
+        return COMPLETED, "all epochs done"
+    for status in (EARLY, DIVERGED, FAILED):
+        if reason.startswith(status):
+            return status, reason
+    if done and not interrupted:
+        return STOPPED, f"stopped by {scheduler} at epoch {epochs}"
+    return INTERRUPTED, "the study was interrupted"
+
+
+def _last_line(trial: RayTrial) -> str:
+    error = trial.get_error()
+    return " ".join(str(error).split())[-200:] if error else "its process died"

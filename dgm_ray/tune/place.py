@@ -1,0 +1,64 @@
+"""Where a study's files go and where it runs."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from dgm_ray.errors import StudyError
+from dgm_ray.training import write_json
+from dgm_ray.tune.study import Study
+
+
+@dataclass(frozen=True)
+class Place:
+    """folder: of this study, absolute. tracking_uri: MLflow's. address: of a Ray cluster; None starts Ray here."""
+
+    folder: Path
+    tracking_uri: str
+    address: str | None = None
+    resume: bool = False
+    overwrite: bool = False
+
+    @property
+    def settings(self) -> Path:
+        """The space and the resolved settings; every study's folder has it."""
+        return self.folder / "study.json"
+
+    @property
+    def best(self) -> Path:
+        """The winner's configuration."""
+        return self.folder / "best.json"
+
+    @property
+    def table(self) -> Path:
+        """One row per trial."""
+        return self.folder / "results.parquet"
+
+    @property
+    def results(self) -> tuple[Path, ...]:
+        return self.best, self.table, self.folder / "results.csv"
+
+    @property
+    def artifacts(self) -> Path | None:
+        """Where MLflow keeps files when no server decides it."""
+        return self.folder.parent / "mlflow-artifacts" if self.tracking_uri.startswith("sqlite:") else None
+
+    def check(self) -> None:
+        """Raise StudyError unless the folder is free, or may be used again."""
+        if self.resume and not self.settings.exists():
+            raise StudyError(str(self.folder), "there is no study here to resume")
+        if self.resume or not self.folder.exists() or not any(self.folder.iterdir()):
+            return
+        if not self.overwrite:
+            rule = "a study of this name is there: --resume it, --overwrite it, or give another --name"
+            raise StudyError(str(self.folder), rule)
+        if not self.settings.exists():
+            raise StudyError(str(self.folder), "is not a study's folder, so it is not overwritten")
+
+    def claim(self, study: Study) -> None:
+        """Make the folder and write what the study is; an overwritten one is removed."""
+        if self.resume:
+            return
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        write_json(self.settings, {"space": study.node, "settings": study.resolved()})

@@ -1,0 +1,50 @@
+"""From Tune's flat draws to a trial's configuration and back: what the driver and the trials have in common."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dgm_ray.space import LISTED, Draw, Place, draws_of, fill, labels_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A task configuration with draws in it, and the metric that judges its trials.
+
+    Tune sees the draws only, each under a short name: ``generator_optimizer.lr``.
+    """
+
+    template: dict[str, Any]
+    metric: str
+
+    @property
+    def draws(self) -> dict[str, tuple[Place, Draw]]:
+        found = list(draws_of(self.template))
+        labels = labels_of([place for place, _ in found])
+        return {labels[place]: (place, draw) for place, draw in found}
+
+    def configuration(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the configuration of the trial whose draws are ``values``: plain data, as the task runner takes it."""
+        filled = {place: decoded(draw, values[label]) for label, (place, draw) in self.draws.items()}
+        configuration: dict[str, Any] = fill(self.template, filled)
+        return configuration
+
+    def configuration_text(self, values: Mapping[str, Any]) -> str:
+        return json.dumps(self.configuration(values), sort_keys=True)
+
+
+def encoded(option: Any) -> Any:
+    """Return an option of a choice as searchers and trackers can name it: lists and mappings as JSON text."""
+    return json.dumps(option) if isinstance(option, list | dict) else option
+
+
+def decoded(draw: Draw, value: Any) -> Any:
+    """Return the option that ``encoded`` named; numbers come back as Python's own."""
+    if draw.distribution in LISTED:
+        return next(option for option in draw.arguments if _same(encoded(option), value))
+    return value.item() if hasattr(value, "item") else value
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)

@@ -1,0 +1,211 @@
+"""Run a study: Ray Tune around the trials, MLflow beside it, results at the end."""
+
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial as RayTrial
+from rich.console import Console
+
+from dgm_ray.data import Prepared
+from dgm_ray.errors import StudyError
+from dgm_ray.evaluation import baseline
+from dgm_ray.tune.console import ConsoleCallback, print_summary
+from dgm_ray.tune.observer import Observer
+from dgm_ray.tune.outcomes import Outcome, best_first, outcome_of
+from dgm_ray.tune.place import Place
+from dgm_ray.tune.results import write_best, write_results
+from dgm_ray.tune.search import param_space
+from dgm_ray.tune.study import Study
+from dgm_ray.tune.tracking import Tracker, TrackingCallback, environment
+from dgm_ray.tune.trial import CHECKPOINT, Trial
+
+
+class Watch(Observer):
+    """Keeps the trials, and hands a signal to Tune as soon as Tune can stop neatly."""
+
+    def __init__(self, console: Console) -> None:
+        self.received = 0
+        self.trials: list[RayTrial] = []
+        self._console, self._forwarded = console, False
+
+    def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
+        self.trials = trials
+        if self.received and not self._forwarded:
+            self._forwarded = True
+            os.kill(os.getpid(), signal.SIGUSR1)  # Tune saves its state and returns
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Let the first Ctrl-C or SIGTERM stop the study neatly, and the second stop it at once."""
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            if self.received:
+                raise SystemExit(128 + number)
+            self.received = number
+            self._console.print("stopping; once more stops at once", highlight=False)
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def run_study(study: Study, data: Prepared, place: Place, console: Console) -> int:
+    """Run a study and write its results. Return the exit code: 0, or 128 plus the signal that stopped it."""
+    started = time.monotonic()
+    place.check()
+    start_ray(study, place.address)
+    place.claim(study)
+    tracker = Tracker(place.tracking_uri, study.settings.experiment, place.artifacts)
+    _open(tracker, study, data, place)
+    watch = Watch(console)
+    means = {f"val_{name}": value for name, value in baseline(data.metadata, data.means_and_modes, data.validation).items()}
+    console.print(f"means and modes: val_imputation_rmse {means['val_imputation_rmse']:.4g}", highlight=False)
+    with watch.signals():
+        outcomes = _fit(study, data, place, tracker, watch, console)
+    best = write_best(study, data, place.folder, outcomes)
+    write_results(study, place.folder, outcomes)
+    print_summary(console, study.plan, outcomes, means, best)
+    _close(tracker, study, place, outcomes, means | best, interrupted=bool(watch.received))
+    _print_files(console, place, tracker, bool(best), time.monotonic() - started)
+    return 128 + watch.received if watch.received else 0
+
+
+def start_ray(study: Study, address: str | None) -> None:
+    """Start Ray here, or join a cluster. Raises StudyError if one trial needs more than there is."""
+    if not ray.is_initialized():
+        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        try:
+            if address:
+                ray.init(address=address, **quiet)
+            else:
+                ray.init(address="local", include_dashboard=False, **quiet)
+        except (ConnectionError, ValueError) as error:
+            raise StudyError("--address", f"no Ray cluster answers ({error})", address) from None
+    available, needed = ray.cluster_resources(), study.settings.resources
+    for name, kind, amount in (("cpu", "CPU", needed.cpu), ("gpu", "GPU", needed.gpu)):
+        there = available[kind] if kind in available else 0
+        if amount > there:
+            rule = f"a trial cannot have more than the {there:g} there are"
+            raise StudyError(f"tune.resources.{name}", rule, amount)
+
+
+def _fit(
+    study: Study, data: Prepared, place: Place, tracker: Tracker, watch: Watch, console: Console
+) -> list[Outcome]:
+    metric, settings = f"best_{study.plan.metric}", study.settings
+    scheduler = type(settings.scheduler).__name__
+
+    def outcome(trial: RayTrial) -> Outcome:
+        return outcome_of(trial, study.plan.metric, scheduler=scheduler, interrupted=bool(watch.received))
+
+    shown = ConsoleCallback(console, study.plan.metric, study.trials, outcome)
+    tracking = TrackingCallback(tracker, outcome)
+    # Test rows stay here: no trial can look at them.
+    trainable = tune.with_parameters(Trial, plan=study.plan, data=replace(data, test=None))
+    trainable = tune.with_resources(trainable, {"cpu": settings.resources.cpu, "gpu": settings.resources.gpu})
+    run_config = tune.RunConfig(
+        name=place.folder.name,
+        storage_path=str(place.folder.parent),
+        verbose=0,
+        callbacks=[watch, tracking, shown],
+        failure_config=tune.FailureConfig(max_failures=settings.max_failures),
+        checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_at_end=True),
+    )
+    if place.resume:
+        tuner = tune.Tuner.restore(str(place.folder), trainable=trainable, resume_unfinished=True)
+    else:
+        cpus = ray.cluster_resources()["CPU"]
+        tuner = tune.Tuner(
+            trainable,
+            param_space=param_space(study.plan),
+            tune_config=tune.TuneConfig(
+                num_samples=settings.samples,
+                search_alg=settings.search.make(metric, settings.seed),
+                scheduler=settings.scheduler.make(metric, study.epochs),
+                max_concurrent_trials=settings.concurrent or max(1, int(cpus / settings.resources.cpu)),
+                time_budget_s=settings.time_budget,
+                reuse_actors=True,
+                trial_name_creator=trial_name,
+                trial_dirname_creator=trial_name,
+            ),
+            run_config=run_config,
+        )
+    shown.start()
+    try:
+        tuner.fit()
+    finally:
+        shown.stop()
+    outcomes = [outcome(trial) for trial in watch.trials]
+    tracking.finish(outcomes)
+    return outcomes
+
+
+def trial_name(trial: RayTrial) -> str:
+    """Return a trial's name and folder: its number. What was drawn is in the results, not in a path."""
+    return f"trial_{int(str(trial.experiment_tag).split('_')[0]):04d}"
+
+
+def _open(tracker: Tracker, study: Study, data: Prepared, place: Place) -> None:
+    settings = {key: value for key, value in study.resolved().items()}
+    tags = environment() | {"data_hash": data.content_hash(), "task": study.plan.template["task"]}
+    tracker.open_study(place.folder.name, settings | {"trials": study.trials}, tags)
+    tracker.log_file(place.settings)
+    tracker.log_file(study.path)
+
+
+def _close(
+    tracker: Tracker,
+    study: Study,
+    place: Place,
+    outcomes: list[Outcome],
+    figures: dict[str, float],
+    *,
+    interrupted: bool,
+) -> None:
+    ranked = best_first(outcomes)
+    for one in ranked[: study.settings.keep]:
+        if one.checkpoint:
+            tracker.log_file(Path(one.checkpoint) / CHECKPOINT, one.trial_id, "checkpoint")
+    for path in place.results:
+        if path.exists():
+            tracker.log_file(path)
+    found = {f"best_{name}": value for name, value in (ranked[0].measures if ranked else {}).items()}
+    tracker.log_study(
+        {("baseline_" + name if name.startswith("val_") else name): value for name, value in figures.items()} | found,
+        {"status": "interrupted" if interrupted else "completed"},
+    )
+    tracker.close("KILLED" if interrupted else "FINISHED")
+
+
+def _print_files(console: Console, place: Place, tracker: Tracker, found: bool, seconds: float) -> None:
+    def line(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    if tracker.problem:
+        line(f"warning: MLflow has not got everything ({tracker.problem}); {place.folder} has")
+    if found:
+        line(f"best: {place.best}")
+        line(f"repeat it: {Path(sys.executable).name} -m dgm_ray.tasks.runner {place.best}")
+    line(f"all trials: {place.table}")
+    line(f"compare them: {mlflow_command()} ui --backend-store-uri {place.tracking_uri}")
+    line(f"took {seconds:.0f} s")
+
+
+def mlflow_command() -> str:
+    """Return how MLflow is called here: by name if it is on the path, else beside this Python."""
+    beside = Path(sys.executable).with_name("mlflow")
+    return "mlflow" if shutil.which("mlflow") or not beside.exists() else str(beside)

@@ -1,0 +1,124 @@
+"""What the ``tune`` section of a search space may say. Ray is imported only when its objects are made."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dgm_ray.errors import ConfigurationError
+from dgm_ray.registry import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, register
+
+
+@register
+@dataclass(frozen=True)
+class RandomSearch:
+    """Independent draws; the only search that takes grids."""
+
+    def make(self, metric: str, seed: int) -> Any:
+        """Return Ray's searcher."""
+        from ray.tune.search.basic_variant import BasicVariantGenerator
+
+        return BasicVariantGenerator(random_state=seed)
+
+
+@register
+@dataclass(frozen=True)
+class OptunaSearch:
+    """Tree-structured Parzen estimator (Bergstra et al. 2011), by Optuna.
+
+    startup_trials: random draws before the model of the space is used.
+    """
+
+    startup_trials: PositiveInt = 10
+
+    def make(self, metric: str, seed: int) -> Any:
+        """Return Ray's searcher. Raises ConfigurationError if Optuna is not installed."""
+        try:
+            import optuna
+        except ImportError:
+            rule = "needs Optuna, which is not installed: pip install 'dgm-ray[optuna]'"
+            raise ConfigurationError("tune.search", rule) from None
+        from ray.tune.search.optuna import OptunaSearch as RayOptunaSearch
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        sampler = optuna.samplers.TPESampler(n_startup_trials=self.startup_trials, seed=seed)
+        return RayOptunaSearch(metric=metric, mode="min", sampler=sampler)
+
+
+@register
+@dataclass(frozen=True)
+class FIFO:
+    """Every trial runs to its own end."""
+
+    def make(self, metric: str, epochs: int) -> Any:
+        """Return Ray's scheduler."""
+        from ray.tune.schedulers import FIFOScheduler
+
+        return FIFOScheduler()
+
+
+@register
+@dataclass(frozen=True)
+class ASHA:
+    """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934), on epochs.
+
+    grace_period: epochs that every trial gets. reduction_factor: one trial in so many goes on at each rung.
+    """
+
+    grace_period: PositiveInt = 1
+    reduction_factor: PositiveFloat = 3
+
+    def __post_init__(self) -> None:
+        if self.reduction_factor <= 1:
+            raise ConfigurationError("reduction_factor", "should be above 1", self.reduction_factor)
+
+    def make(self, metric: str, epochs: int) -> Any:
+        """Return Ray's scheduler. Raises ConfigurationError if no trial could ever be stopped."""
+        from ray.tune.schedulers import ASHAScheduler
+
+        if self.grace_period >= epochs:
+            rule = f"should be below the {epochs} epochs of a trial"
+            raise ConfigurationError("tune.scheduler.arguments.grace_period", rule, self.grace_period)
+        return ASHAScheduler(
+            time_attr="epoch",
+            metric=metric,
+            mode="min",
+            max_t=epochs + 1,  # a trial that reaches its last epoch ends by itself and says so
+            grace_period=self.grace_period,
+            reduction_factor=self.reduction_factor,
+        )
+
+
+@register
+@dataclass(frozen=True)
+class Resources:
+    """What one trial holds. cpu, gpu: may be fractions; a trial computes with as many threads as whole CPUs."""
+
+    cpu: PositiveFloat = 1.0
+    gpu: NonNegativeFloat = 0.0
+
+    @property
+    def threads(self) -> int:
+        return max(1, int(self.cpu))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a space is searched.
+
+    metric: what selects trials, by its best epoch; smaller is better. samples: draws (times the grid, if there is one).
+    search, scheduler: who proposes and who stops. resources: of one trial. seed: of the search.
+    concurrent: trials at a time at most; as many as fit by default. time_budget: seconds until the study stops.
+    max_failures: how often a trial whose process died is started again. keep: of how many best trials the checkpoint
+    is logged. experiment: the MLflow experiment.
+    """
+
+    metric: str = "val_imputation_rmse"
+    samples: PositiveInt = 16
+    search: RandomSearch | OptunaSearch = field(default_factory=RandomSearch)
+    scheduler: FIFO | ASHA = field(default_factory=FIFO)
+    resources: Resources = field(default_factory=Resources)
+    seed: NonNegativeInt = 0
+    concurrent: PositiveInt | None = None
+    time_budget: PositiveFloat | None = None
+    max_failures: NonNegativeInt = 1
+    keep: PositiveInt = 3
+    experiment: str = "dgm_ray"

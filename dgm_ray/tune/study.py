@@ -1,0 +1,157 @@
+"""A study: a search space that has been read and checked, and where its results go."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dgm_ray.data import Prepared
+from dgm_ray.errors import ConfigurationError
+from dgm_ray.models import count_parameters
+from dgm_ray.registry import TASKS, absolute_paths, call, check_keys, parameters
+from dgm_ray.space import Draw, assign, corners, draws_of, fill, read_draws, read_file
+from dgm_ray.tasks.train import TrainTask
+from dgm_ray.tune.plan import Plan
+from dgm_ray.tune.settings import OptunaSearch, Settings
+
+ARGUMENTS = "trial.arguments"
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a rehearsal saw: parameters of the smallest and the largest corner, and what has no effect."""
+
+    fewest_parameters: int
+    most_parameters: int
+    dead: list[str]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked space.
+
+    path: the file that it was read from. node: what the file says, with ``--set`` carried out. settings: the ``tune``
+    section. plan: the ``trial`` section, with draws.
+    """
+
+    path: Path
+    node: dict[str, Any]
+    settings: Settings
+    plan: Plan
+
+    @classmethod
+    def read(
+        cls, path: Path, assignments: Sequence[str] = (), *, samples: int | None = None, seed: int | None = None
+    ) -> "Study":
+        """Read a search space. assignments: ``a.b.c=value``, as the option ``--set`` gives them.
+
+        Raises ConfigurationError for whatever does not fit the grammar or the settings; the trial is checked by
+        ``rehearse``.
+        """
+        node = read_file(path)
+        check_keys(node, ("tune", "trial"), "", path.name)
+        if "trial" not in node:
+            raise ConfigurationError(str(path), "a search space needs 'trial', a task with draws in it")
+        for assignment in assignments:
+            assign(node, assignment)
+        given = {"tune": {}, **node}["tune"]
+        settings: Settings = call(Settings, given, path="tune")
+        settings = replace(settings, **{k: v for k, v in (("samples", samples), ("seed", seed)) if v is not None})
+        trial = node["trial"]
+        check_keys(trial, ("task", "arguments"), "trial", "a trial")
+        for key in ("task", "arguments"):
+            if key not in trial:
+                raise ConfigurationError("trial", f"a trial needs {key!r}")
+        study = cls(path, node, settings, Plan(_template(trial, settings), settings.metric))
+        study._check_search()
+        return study
+
+    @property
+    def epochs(self) -> int:
+        """The most epochs that a trial can have."""
+        epochs = self.plan.template["arguments"]["epochs"]
+        return max(epochs.ends) if isinstance(epochs, Draw) else int(epochs)
+
+    @property
+    def trials(self) -> int:
+        """How many trials the search starts: samples times the size of the grid."""
+        count = self.settings.samples
+        for _, draw in draws_of(self.plan.template):
+            if draw.distribution == "grid_search":
+                count *= len(draw.arguments)
+        return count
+
+    def prepare(self) -> Prepared:
+        """Read the table once, split it and hide its cells, and check that every corner of the space fits it."""
+        data: Prepared | None = None
+        for task in self._corner_tasks():
+            data = data or task.data.prepare()
+            task.check_data(data)
+        assert data is not None
+        return data
+
+    def rehearse(self, data: Prepared) -> "Rehearsal":
+        """Build the corners of the space on torch's meta device; nothing is computed and nothing is started.
+
+        Raises ConfigurationError, with the place in the file, for a corner that cannot be built.
+        """
+        counts: list[int] = []
+        unused: list[str] = []
+        for task in self._corner_tasks():
+            architecture = task.rehearse(data.metadata)
+            counts.append(count_parameters(architecture))
+            unused = [f"trial.arguments.{place}" for place in architecture.unused]
+        still = [label for label, (_, draw) in self.plan.draws.items() if draw.ends[0] == draw.ends[1]]
+        dead = [f"{place} (no component uses it)" for place in unused]
+        dead += [f"{label} (its two ends are equal)" for label in still]
+        return Rehearsal(min(counts), max(counts), dead)
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the settings as plain data, with every default in it."""
+        search, scheduler = (type(part).__name__ for part in (self.settings.search, self.settings.scheduler))
+        return asdict(self.settings) | {
+            "search": {"factory": search, "arguments": asdict(self.settings.search)},
+            "scheduler": {"factory": scheduler, "arguments": asdict(self.settings.scheduler)},
+        }
+
+    def _corner_tasks(self) -> Iterator[TrainTask]:
+        for _, values in corners(self.plan.template):
+            yield task_of(fill(self.plan.template, values))
+
+    def _check_search(self) -> None:
+        grids = [label for label, (_, draw) in self.plan.draws.items() if draw.distribution == "grid_search"]
+        if grids and isinstance(self.settings.search, OptunaSearch):
+            raise ConfigurationError("tune.search", f"OptunaSearch takes no grid_search, which {grids[0]} is")
+        if not self.plan.draws and self.settings.samples > 1:
+            rule = "nothing is drawn, so every trial would be the same: use a draw, or samples: 1"
+            raise ConfigurationError("trial", rule)
+
+
+def task_of(configuration: dict[str, Any]) -> TrainTask:
+    """Return the task of a trial's configuration, one without draws."""
+    task: TrainTask = call(TASKS.get(configuration["task"], "trial.task"), configuration["arguments"], path=ARGUMENTS)
+    return task
+
+
+def _template(trial: Any, settings: Settings) -> dict[str, Any]:
+    """Return the trial section with draws read, paths absolute, and what the settings decide filled in."""
+    check_keys(trial, ("task", "arguments"), "trial", "a trial")
+    for key in ("task", "arguments"):
+        if key not in trial:
+            raise ConfigurationError("trial", f"a trial needs {key!r}")
+    task = TASKS.get(trial["task"], "trial.task")
+    check_keys(trial["arguments"], parameters(task), ARGUMENTS, trial["task"])
+    arguments = absolute_paths(read_draws(trial["arguments"], ARGUMENTS), task)
+    if isinstance(arguments.get("architecture"), str):  # its draws are part of the space, and trials need no file
+        arguments["architecture"] = read_draws(read_file(arguments["architecture"]), f"{ARGUMENTS}.architecture")
+    for place, draw in draws_of(arguments["data"] if "data" in arguments else None):
+        rule = "the data is prepared once for all trials, so nothing in it can be drawn"
+        raise ConfigurationError(".".join((ARGUMENTS, "data", *place)), rule, str(draw))
+    for name in ("checkpoints", "logs"):
+        if name in arguments:
+            raise ConfigurationError(f"{ARGUMENTS}.{name}", "a study keeps these by itself: leave it out")
+    if arguments.setdefault("keep_checkpoint_by_metric", settings.metric) != settings.metric:
+        place = f"{ARGUMENTS}.keep_checkpoint_by_metric"
+        raise ConfigurationError(place, f"should be left out, or {settings.metric!r} as tune.metric says")
+    decided = {"threads": settings.resources.threads, "device": "cuda" if settings.resources.gpu else "cpu"}
+    return {"task": trial["task"], "arguments": arguments | decided}

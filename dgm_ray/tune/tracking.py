@@ -1,0 +1,234 @@
+"""MLflow, from the driver alone: one parent run a study, one nested run a trial, metrics in batches.
+
+A thread does the writing, so that neither trials nor Tune's loop wait for the tracker.
+"""
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+from ray.tune.experiment import Trial as RayTrial
+
+from dgm_ray import __version__
+from dgm_ray.tune.observer import Observer
+from dgm_ray.tune.outcomes import Outcome, number_of
+
+BATCH = 500  # metrics of one request; MLflow takes 1000 at most
+MAX_PARAM = 6000  # characters of a parameter's value
+
+
+class Tracker:
+    """Write a study to an MLflow server or database.
+
+    uri: as MLflow takes it. Requests are carried out in order by one thread; ``close`` waits for them.
+    """
+
+    def __init__(self, uri: str, experiment: str, artifacts: Path | None) -> None:
+        self._uri, self._experiment, self._artifacts = uri, experiment, artifacts
+        self._queue: Queue[Callable[[], None] | None] = Queue()
+        self._runs: dict[str, str] = {}
+        self.parent = ""
+        self.problem = ""  # the first error; a study goes on without its tracker
+        self._thread = Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def open_study(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        """Start the parent run."""
+
+        def write() -> None:
+            import mlflow
+            from mlflow.entities import Param
+
+            logging.getLogger("mlflow").setLevel(logging.WARNING)
+            mlflow.set_tracking_uri(self._uri)
+            self._client = mlflow.MlflowClient(self._uri)
+            found = self._client.get_experiment_by_name(self._experiment)
+            location = self._artifacts.as_uri() if self._artifacts else None
+            self._experiment_id = (
+                found.experiment_id if found else self._client.create_experiment(self._experiment, location)
+            )
+            run = self._client.create_run(self._experiment_id, run_name=name, tags=dict(tags))
+            self.parent = run.info.run_id
+            shown = [Param(key, str(value)[:MAX_PARAM]) for key, value in params.items()]
+            self._client.log_batch(self.parent, params=shown)
+
+        self._queue.put(write)
+
+    def open_trial(self, trial_id: str, name: str, values: Mapping[str, Any]) -> None:
+        """Start a trial's nested run; its parameters are the values that were drawn."""
+
+        def write() -> None:
+            from mlflow.entities import Param
+
+            tags = {"mlflow.parentRunId": self.parent, "trial_id": trial_id}
+            run = self._client.create_run(self._experiment_id, run_name=name, tags=tags)
+            self._runs[trial_id] = run.info.run_id
+            shown = [Param(key, str(value)[:MAX_PARAM]) for key, value in values.items()]
+            self._client.log_batch(run.info.run_id, params=shown)
+
+        self._queue.put(write)
+
+    def log_metrics(self, trial_id: str, rows: list[tuple[str, float, int, int]]) -> None:
+        """Log (name, value, milliseconds since 1970, epoch) rows of a trial."""
+
+        def write() -> None:
+            from mlflow.entities import Metric
+
+            for start in range(0, len(rows), BATCH):
+                metrics = [Metric(*row) for row in rows[start : start + BATCH]]
+                self._client.log_batch(self._runs[trial_id], metrics=metrics)
+
+        self._queue.put(write)
+
+    def close_trial(self, outcome: Outcome) -> None:
+        """End a trial's run with its status, its reason and the measures of its best epoch."""
+
+        def write() -> None:
+            from mlflow.entities import Metric, RunTag
+
+            run, now = self._runs[outcome.trial_id], _milliseconds()
+            tags = [RunTag("status", outcome.status), RunTag("reason", outcome.reason[:4000])]
+            best = {f"best_{name}": value for name, value in outcome.measures.items() if value == value}
+            best |= {"best_epoch": outcome.best_epoch, "train_seconds": outcome.seconds}
+            metrics = [Metric(name, value, now, 0) for name, value in best.items()]
+            self._client.log_batch(run, metrics=metrics, tags=tags)
+            if outcome.trace:
+                self._client.log_text(run, outcome.trace, "traceback.txt")
+            failed = outcome.status in ("failed", "diverged")
+            ended = "KILLED" if outcome.status == "interrupted" else "FAILED" if failed else "FINISHED"
+            self._client.set_terminated(run, ended)
+
+        self._queue.put(write)
+
+    def log_file(self, path: Path, trial_id: str | None = None, folder: str | None = None) -> None:
+        """Log a file as an artifact of a trial's run, or of the study's."""
+        self._queue.put(lambda: self._client.log_artifact(self._run_of(trial_id), str(path), folder))
+
+    def log_text(self, text: str, name: str) -> None:
+        """Log a text as an artifact of the study's run."""
+        self._queue.put(lambda: self._client.log_text(self.parent, text, name))
+
+    def log_study(self, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """Log what the study found."""
+
+        def write() -> None:
+            from mlflow.entities import Metric, RunTag
+
+            shown = [Metric(name, value, _milliseconds(), 0) for name, value in metrics.items()]
+            self._client.log_batch(self.parent, metrics=shown, tags=[RunTag(*tag) for tag in tags.items()])
+
+        self._queue.put(write)
+
+    def close(self, status: str) -> None:
+        """End the study's run and wait until all is written."""
+        self._queue.put(lambda: self._client.set_terminated(self.parent, status))
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run_of(self, trial_id: str | None) -> str:
+        return self._runs[trial_id] if trial_id else self.parent
+
+    def _work(self) -> None:
+        while (write := self._queue.get()) is not None:
+            try:
+                if not self.problem:
+                    write()
+            except Exception as error:
+                self.problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+class TrackingCallback(Observer):
+    """Tell the tracker what Tune tells this. Metrics wait until there are enough of them, or the trial ends."""
+
+    def __init__(self, tracker: Tracker, outcome: Callable[[RayTrial], Outcome]) -> None:
+        self._tracker, self._outcome = tracker, outcome
+        self._waiting: dict[str, list[tuple[str, float, int, int]]] = {}
+        self._closed: set[str] = set()
+
+    def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        if trial.trial_id not in self._waiting:
+            self._waiting[trial.trial_id] = []
+            self._tracker.open_trial(trial.trial_id, run_name(trial), trial.config)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[RayTrial], trial: RayTrial, result: dict[str, Any], **info: Any
+    ) -> None:
+        rows, now = self._waiting[trial.trial_id], _milliseconds()
+        for epoch in result["history"]:
+            step = int(epoch["epoch"])
+            rows += [(name, float(value), now, step) for name, value in epoch.items() if name != "epoch"]
+        if len(rows) >= BATCH:
+            self._flush(trial.trial_id)
+
+    def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        self._close(self._outcome(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        self._close(self._outcome(trial))
+
+    def finish(self, outcomes: list[Outcome]) -> None:
+        """Close the runs of trials that were started but did not end, because the study was stopped."""
+        for outcome in outcomes:
+            if outcome.trial_id in self._waiting:
+                self._close(outcome)
+
+    def _close(self, outcome: Outcome) -> None:
+        if outcome.trial_id not in self._closed:
+            self._closed.add(outcome.trial_id)
+            self._flush(outcome.trial_id)
+            self._tracker.close_trial(outcome)
+
+    def _flush(self, trial_id: str) -> None:
+        rows, self._waiting[trial_id] = self._waiting[trial_id], []
+        if rows:
+            self._tracker.log_metrics(trial_id, rows)
+
+
+def run_name(trial: RayTrial) -> str:
+    """Return a run's name: the trial's number and what was drawn, shortly."""
+    drawn = ", ".join(f"{label}={_short(value)}" for label, value in trial.config.items())
+    return f"{number_of(trial):03d} {drawn}"[:250]
+
+
+def environment() -> dict[str, str]:
+    """Return the tags that say where a study ran: versions, and the commit if the working directory is a checkout."""
+    import mlflow
+    import numpy
+    import ray
+    import torch
+
+    versions = {"dgm_ray": __version__, "python": sys.version.split()[0]}
+    versions |= {module.__name__: module.__version__ for module in (torch, ray, mlflow, numpy)}
+    tags = {f"version.{name}": version for name, version in versions.items()}
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        tags |= {"mlflow.source.git.commit": commit, "git.dirty": str(bool(_git("status", "--porcelain"))).lower()}
+    return tags | {"command": json.dumps(sys.argv)}
+
+
+def _git(*arguments: str) -> str:
+    try:
+        return subprocess.run(  # noqa: S603
+            ["git", *arguments],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _milliseconds() -> int:
+    return int(time.time() * 1000)

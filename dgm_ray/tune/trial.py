@@ -1,0 +1,98 @@
+"""One Ray Tune trial trains one configuration, whatever its model. Its process is used again by the next trial."""
+
+import math
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from dgm_ray import __version__
+from dgm_ray.data import Prepared
+from dgm_ray.registry import TASKS, call
+from dgm_ray.tasks.train import TrainTask
+from dgm_ray.training import Training, read_checkpoint, write_checkpoint
+from dgm_ray.tune.plan import Plan
+
+CHECKPOINT = "checkpoint.pt"
+CHECKPOINT_SECONDS = 10.0  # a trial that dies loses at most so much
+
+
+class Trial(tune.Trainable):  # type: ignore[misc]
+    """Train ``plan`` with the values that Tune drew. A step is the epochs up to the next measure.
+
+    A mistake of the configuration ends the trial with a reason, not the process: the next trial can use it.
+    """
+
+    def setup(self, config: dict[str, Any], plan: Plan, data: Prepared) -> None:
+        """Called by Ray once per process, with what all trials share: the plan, and the table in shared memory."""
+        self._plan, self._data = plan, data
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Called by Ray when this process goes on with another trial."""
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train until the next measure and report it, with the losses of each epoch in ``history``."""
+        history: list[dict[str, float]] = []
+        if not self._failure:
+            try:
+                while not history or (not self._measured(history[-1]) and not self._training.done):
+                    history.append({"epoch": self._training.epoch + 1, **self._training.advance()})
+            except Exception as error:
+                self._fail(error)
+        return self._report(history)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write what is needed to go on, and to use or repeat the trial without Ray."""
+        self._saved = time.monotonic()
+        if self._failure:
+            return
+        state = self._training.state() | {
+            "configuration": self._plan.configuration_text(self.config),
+            "versions": {"dgm_ray": __version__, "torch": str(torch.__version__), "python": sys.version.split()[0]},
+        }
+        write_checkpoint(Path(checkpoint_dir) / CHECKPOINT, state)
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Go on from a checkpoint folder."""
+        path = Path(checkpoint) / CHECKPOINT
+        if path.exists() and not self._failure:
+            self._training.load(read_checkpoint(path), str(path))
+
+    def _begin(self, config: Mapping[str, Any]) -> None:
+        self._failure, self._saved, self._seconds = "", time.monotonic(), 0.0
+        try:
+            node = self._plan.configuration(config)
+            task: TrainTask = call(TASKS.get(node["task"], "trial.task"), node["arguments"], path="trial.arguments")
+            self._training: Training = task.start(self._data)
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
+        self._trace = traceback.format_exc()
+
+    def _measured(self, metrics: Mapping[str, float]) -> bool:
+        return any(name.startswith("val_") for name in metrics)
+
+    def _report(self, history: list[dict[str, float]]) -> dict[str, Any]:
+        metric = f"best_{self._plan.metric}"
+        self._seconds += sum(epoch["seconds"] for epoch in history)
+        result: dict[str, Any] = {**(history[-1] if history else {}), "history": history, "seconds": self._seconds}
+        if self._failure:
+            return result | {metric: math.nan, "epoch": 0, "done": True, "reason": self._failure, "trace": self._trace}
+        training = self._training
+        result |= {metric: math.nan, "epoch": training.epoch, "done": training.done, "reason": training.reason}
+        if training.best:
+            result |= {f"best_{name}": value for name, value in training.best.measures.items()}
+            result["best_epoch"] = training.best.epoch
+        if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+            result["should_checkpoint"] = True
+        return result
