@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Self
 
 _NO_VALUE = object()
 
@@ -20,9 +20,13 @@ class DGMError(Exception):
     """Something that the user can mend. ``str(error)`` is ``place: rule, not value``."""
 
     def __init__(self, place: str, rule: str, value: Any = _NO_VALUE) -> None:
-        self.place, self.rule = place, rule
+        self.place, self.rule, self.value = place, rule, value
         shown = "" if value is _NO_VALUE else f", not {_short(value)}"
         super().__init__(f"{place}: {rule}{shown}" if place else f"{rule}{shown}")
+
+    def under(self, path: str) -> Self:
+        """Return this error with its place below ``path``: who raised it did not know where it stood."""
+        return type(self)(f"{path}.{self.place}" if path and self.place else path or self.place, self.rule, self.value)
 
 
 class ConfigurationError(DGMError):

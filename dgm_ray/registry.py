@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, is_typeddict
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from dgm_ray.errors import ConfigurationError, DGMError, nearest
+from dgm_ray.errors import ConfigurationError, nearest
 
 T = TypeVar("T")
 Shared = Annotated[T, "shared"]
@@ -70,6 +70,10 @@ class Registry:
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._entries))
+
+    def items(self) -> list[tuple[str, Callable[..., Any]]]:
+        """Return the names, in order, and what they call."""
+        return sorted(self._entries.items())
 
     def __contains__(self, entry: object) -> bool:
         """Tell whether a class or function, or a name, is registered."""
@@ -158,10 +162,11 @@ def build(node: Any, hint: Any = Any, scope: Scope | None = None, path: str = ""
             return _build_named(node, hint, scope, path)
         if wanted:  # {"sizes": [50]} where a HiddenLayers is wanted
             return call(wanted[0], node, scope, path, lazy="lazy" in marks(hint))
-        return {key: build(value, Any, scope, _join(path, key)) for key, value in node.items()}
-    if isinstance(node, list) and any(isinstance(item, Mapping) for item in node):
-        item_hint = next((get_args(option)[0] for option in options(hint) if get_origin(option) is list), Any)
-        return [build(item, item_hint, scope, _join(path, index)) for index, item in enumerate(node)]
+        inner = _inner(hint, dict)
+        return _checked({key: build(value, inner, scope, _join(path, key)) for key, value in node.items()}, hint, path)
+    if isinstance(node, list) and any(isinstance(item, Mapping | list) for item in node):
+        inner = _inner(hint, list)
+        return _checked([build(item, inner, scope, _join(path, index)) for index, item in enumerate(node)], hint, path)
     return _checked(node, hint, path)
 
 
@@ -186,9 +191,7 @@ def call(
     try:
         return entry(**arguments)
     except ConfigurationError as error:  # its place is relative to these arguments
-        raise ConfigurationError(_join(path, error.place), str(error).removeprefix(f"{error.place}: ")) from None
-    except DGMError:
-        raise
+        raise error.under(path) from None
     except ValueError as error:
         raise ConfigurationError(path, f"{entry.__name__}: {error}") from error
 
@@ -216,14 +219,17 @@ def absolute_paths(arguments: Mapping[str, Any], entry: Callable[..., Any]) -> d
     def absolute(node: Any, hint: Any) -> Any:
         if isinstance(node, str) and Path in options(hint):
             return str(Path(node).absolute())
+        if isinstance(node, list):  # of a draw, or of a list[Path]
+            inner = _inner(hint, list)
+            return [absolute(item, hint if inner is Any else inner) for item in node]
         if not isinstance(node, Mapping):
             return node
-        if isinstance(node.get("factory"), str) and node["factory"] in FACTORIES and "arguments" in node:
+        if "factory" in node and node["factory"] in list(FACTORIES) and isinstance(node.get("arguments"), Mapping):
             return {**node, "arguments": absolute_paths(node["arguments"], FACTORIES.get(node["factory"], ""))}
         known = [option for option in options(hint) if option in FACTORIES]
         if known and "factory" not in node:
             return absolute_paths(node, known[0])
-        return {key: absolute(value, Any) for key, value in node.items()}
+        return {key: absolute(value, hint) for key, value in node.items()}
 
     hints = {name: parameter.hint for name, parameter in parameters(entry).items()}
     return {name: absolute(value, hints[name] if name in hints else Any) for name, value in arguments.items()}
@@ -236,7 +242,7 @@ def parameters(entry: Callable[..., Any]) -> dict[str, Parameter]:
     return {
         name: Parameter(name, parameter.annotation, parameter.default)
         for name, parameter in signature.parameters.items()
-        if parameter.kind is not parameter.POSITIONAL_ONLY
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     }
 
 
@@ -259,9 +265,31 @@ def options(hint: Any) -> list[Any]:
 
 
 def is_plain(option: Any) -> bool:
-    """Tell whether an alternative of an annotation is plain data (numbers, strings, lists, paths)."""
+    """Tell whether an alternative of an annotation is plain data: numbers, strings, paths, lists of them."""
     origin = get_origin(option) or option
-    return option is Any or origin in _PLAIN or is_typeddict(origin)
+    inner = () if origin is Literal else (one for one in get_args(option) if one is not ...)
+    return option is Any or (origin in _PLAIN and all(is_plain(each) for one in inner for each in options(one)))
+
+
+def fits(entry: Callable[..., Any], hint: Any) -> bool:
+    """Tell whether what ``entry`` makes can be what an annotation asks for; True where annotations do not say."""
+
+    def can_be(option: Any) -> bool:
+        wanted = _made_by(option) if option in FACTORIES else option
+        if made is None or wanted is Any or not inspect.isclass(wanted):
+            return True
+        try:
+            return issubclass(made, wanted) or (vague and issubclass(wanted, made))
+        except TypeError:  # a protocol with members that are no methods
+            return True
+
+    made, vague = _made_by(entry), not inspect.isclass(entry)  # a function may make a subclass of what it says
+    return any(map(can_be, options(hint)))
+
+
+def _made_by(entry: Any) -> type | None:
+    made = entry if inspect.isclass(entry) else inspect.signature(entry, eval_str=True).return_annotation
+    return made if inspect.isclass(made) and made is not MISSING else None
 
 
 def _build_named(node: Mapping[str, Any], hint: Any, scope: Scope, path: str) -> Any:
@@ -269,21 +297,23 @@ def _build_named(node: Mapping[str, Any], hint: Any, scope: Scope, path: str) ->
     given, place = arguments_of(node, path)
     lazy = "lazy" in marks(hint)
     made = call(entry, given, scope, place, lazy=lazy)
-    if lazy:
-        produced = entry if inspect.isclass(entry) else inspect.signature(entry, eval_str=True).return_annotation
-        fits = not inspect.isclass(produced) or any(_subclass(produced, option) for option in options(hint))
-    else:
-        fits = _is_instance(made, hint)
-    if not fits:
+    if not (fits(entry, hint) if lazy else _is_instance(made, hint)):
         raise ConfigurationError(path, f"should be {_describe(hint)}", node["factory"])
     return made
 
 
 def _from_scope(node: Any, hint: Any, scope: Scope, path: str) -> Any:
+    inner = _inner(hint, list)
     if isinstance(node, str):
+        if inner is not Any:
+            raise ConfigurationError(path, "should be a list of names", node)
         return scope.get(node, hint, path)
-    item = next((get_args(option)[0] for option in options(hint) if get_origin(option) is list), Any)
-    return [scope.get(name, item, _join(path, index)) for index, name in enumerate(node)]
+    return _checked([scope.get(name, inner, _join(path, index)) for index, name in enumerate(node)], hint, path)
+
+
+def _inner(hint: Any, kind: type) -> Any:
+    """Return the annotation of what stands in a list or in a dict; Any if it is not said."""
+    return next((get_args(option)[-1] for option in options(hint) if get_origin(option) is kind), Any)
 
 
 def _names(node: Any) -> bool:
@@ -292,15 +322,12 @@ def _names(node: Any) -> bool:
 
 def _checked(value: Any, hint: Any, path: str) -> Any:
     """Return ``value`` as ``hint`` wants it: plain data through pydantic, an object if it is an instance."""
-    if not _is_data(value):
+    if not is_data(value) or not any(map(is_plain, options(hint))):
         if _is_instance(value, hint):
             return value
-        raise ConfigurationError(path, f"should be {_describe(hint)}", type(value).__name__)
-    if value is None and type(None) in get_args(hint):
-        return None
-    if not any(is_plain(option) for option in options(hint)):
-        raise ConfigurationError(path, f"should be {_describe(hint)}", value)
-    plain = _without_marks(hint)
+        shown = value if is_data(value) else type(value).__name__
+        raise ConfigurationError(path, f"should be {_describe(hint)}", shown)
+    plain = without_marks(hint)
     try:
         return _adapter(plain).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
@@ -310,12 +337,14 @@ def _checked(value: Any, hint: Any, path: str) -> Any:
         raise ConfigurationError(place, first["msg"], first["input"]) from None
 
 
-def _without_marks(hint: Any) -> Any:
+def without_marks(hint: Any) -> Any:
     """Return an annotation that pydantic can check: its plain alternatives, with their ranges, without our marks."""
-    if get_origin(hint) is Annotated and any(isinstance(mark, str) for mark in get_args(hint)[1:]):
-        return _without_marks(get_args(hint)[0])
+    if get_origin(hint) is Annotated:
+        inner, *notes = get_args(hint)
+        ranges = tuple(note for note in notes if not isinstance(note, str))
+        return Annotated[(without_marks(inner), *ranges)] if ranges else without_marks(inner)
     if get_origin(hint) in (Union, types.UnionType):
-        kept = [_without_marks(one) for one in get_args(hint) if any(map(is_plain, options(one))) or one is type(None)]
+        kept = [without_marks(one) for one in get_args(hint) if any(map(is_plain, options(one))) or one is type(None)]
         return Union[tuple(kept)]  # noqa: UP007
     return hint
 
@@ -332,29 +361,24 @@ def _cached_adapter(hint: Any) -> TypeAdapter[Any]:
     return TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False))
 
 
-def _is_data(value: Any) -> bool:
+def is_data(value: Any) -> bool:
+    """Tell whether a value is plain data, such as a file holds."""
     if isinstance(value, list | tuple):
-        return all(map(_is_data, value))
+        return all(map(is_data, value))
     if isinstance(value, Mapping):
-        return all(map(_is_data, value.values()))
+        return all(map(is_data, value.values()))
     return value is None or isinstance(value, bool | int | float | str)
 
 
 def _is_instance(value: Any, hint: Any) -> bool:
-    def fits(option: Any) -> bool:
+    def holds(option: Any) -> bool:
         if get_origin(option) is list:
             return isinstance(value, list) and all(_is_instance(one, get_args(option)[0]) for one in value)
         if get_origin(option) is not None:  # Callable[...], a subscripted generic: its origin says enough
             option = get_origin(option)
         return option is Any or (inspect.isclass(option) and isinstance(value, option))
 
-    return (value is None and type(None) in get_args(hint)) or any(map(fits, options(hint)))
-
-
-def _subclass(produced: Any, option: Any) -> bool:
-    if option is Any or not inspect.isclass(option):
-        return True
-    return issubclass(produced, option) if not getattr(option, "_is_protocol", False) else True
+    return (value is None and type(None) in get_args(hint)) or any(map(holds, options(hint)))
 
 
 def _describe(hint: Any) -> str:

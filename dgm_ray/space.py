@@ -17,6 +17,7 @@ configuration. Draws live in mappings only: a draw inside a list is refused (sea
 import json
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -74,7 +75,10 @@ def read_file(path: Path | str) -> dict[str, Any]:
         raise ConfigurationError(str(path), str(error)) from None
     if not isinstance(node, dict):
         raise ConfigurationError(str(path), "the file should hold a mapping", node)
-    _refuse_eval(node, str(path))
+    try:
+        _refuse_eval(node, str(path))
+    except RecursionError:
+        raise ConfigurationError(str(path), "an alias of YAML refers to what it stands in") from None
     return node
 
 
@@ -95,7 +99,7 @@ def read_draws(node: Any, path: str = "") -> Any:
     if isinstance(node, Mapping):
         if len(node) == 1 and (name := next(iter(node))) in DISTRIBUTIONS:
             return _read_draw(name, node[name], path)
-        return {key: read_draws(value, f"{path}.{key}" if path else str(key)) for key, value in node.items()}
+        return {key: read_draws(value, _join(path, key)) for key, value in node.items()}
     if isinstance(node, list):
         _refuse_draws(node, path)
     return node
@@ -157,6 +161,8 @@ def assign(node: dict[str, Any], assignment: str) -> None:
             known = list(node) if isinstance(node, dict) else []
             missing = ".".join(parents[: depth + 1])
             raise ConfigurationError(f"--set {place}", f"{missing} is not there{nearest(step, known)}")
+        if isinstance(node[step], dict):  # a copy: a YAML alias may hold the same mapping at another place
+            node[step] = dict(node[step])
         node = node[step]
     if not isinstance(node, dict):
         raise ConfigurationError(f"--set {place}", f"{'.'.join(parents)} is not a mapping")
@@ -171,7 +177,7 @@ _FILLERS = ("trial", "arguments", "architecture", "components")
 
 
 def _read_draw(name: str, arguments: Any, path: str) -> Draw:
-    place = f"{path}.{name}"
+    place = _join(path, name)
     if not isinstance(arguments, list) or not arguments:
         raise ConfigurationError(place, "a draw's arguments are a list that is not empty", arguments)
     _refuse_draws(arguments, place)
@@ -182,7 +188,7 @@ def _read_draw(name: str, arguments: Any, path: str) -> Draw:
         raise ConfigurationError(place, f"takes {wanted} numbers", arguments)
     kinds = int if name in INTEGER else (int, float)
     for index, value in enumerate(arguments):
-        if not isinstance(value, kinds) or isinstance(value, bool) or not math.isfinite(value):
+        if not isinstance(value, kinds) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
             sort = "an integer" if name in INTEGER else "a finite number"
             raise ConfigurationError(f"{place}.{index}", f"should be {sort}", value)
     _check_range(name, arguments, place)
@@ -201,16 +207,25 @@ def _check_range(name: str, arguments: list[Any], place: str) -> None:
         raise ConfigurationError(f"{place}.0", "the low end of a logarithmic range should be above 0", low)
     if step and step[0] <= 0:
         raise ConfigurationError(f"{place}.2", "the step should be above 0", step[0])
-    if step and any(abs(end / step[0] - round(end / step[0])) > 1e-9 for end in (low, high)):
+    if step and not all(_is_multiple(end, step[0]) for end in (low, high)):
         raise ConfigurationError(place, f"both ends should be multiples of the step {step[0]}", [low, high])
+
+
+def _is_multiple(end: float, step: float) -> bool:
+    ratio = end / step
+    return math.isinf(ratio) or abs(ratio - round(ratio)) <= 1e-9
 
 
 def _refuse_draws(node: Any, path: str) -> None:
     for index, item in enumerate(node if isinstance(node, list) else ()):
-        inner = read_draws(item, f"{path}.{index}")
+        inner = read_draws(item, _join(path, index))
         if next(draws_of(inner), None) is not None:
             rule = "a draw cannot stand inside a list (a searcher could not name it); draw the whole list with choice"
-            raise ConfigurationError(f"{path}.{index}", rule, item)
+            raise ConfigurationError(_join(path, index), rule, item)
+
+
+def _join(path: str, step: Any) -> str:
+    return f"{path}.{step}" if path else str(step)
 
 
 def _refuse_eval(node: Any, path: str) -> None:
@@ -247,17 +262,22 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: Any = {}  # noqa: RUF012 (the name is PyYAML's)
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        self.flatten_mapping(node)
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for index, key in enumerate(keys):
-            if not isinstance(key, str):
-                problem = f"a key should be text, not {key!r}"
-                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-            if key in keys[:index]:
-                mark = node.value[index][0].start_mark
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", mark)
-        return super().construct_mapping(node, deep=deep)
+    def construct_yaml_int(self, node: Any) -> int:
+        return int(self.construct_scalar(node))  # YAML 1.1 reads ``010`` as 8
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """Check the keys as they stand in the file, before ``<<`` brings in others that may be overridden."""
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+                problem = "a key should be text" + (f", not {key.value}" if isinstance(key, yaml.ScalarNode) else "")
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            if key.value in seen:
+                problem = f"the key {key.value!r} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return node
 
 
 for _tag, _pattern, _first in (
@@ -269,6 +289,5 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
 # Integers come first: the float pattern matches them as well.
 for _first_character in "-+0123456789":
-    _Loader.yaml_implicit_resolvers[_first_character].insert(
-        0, ("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"))
-    )
+    _Loader.yaml_implicit_resolvers[_first_character].insert(0, ("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$")))
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)

@@ -1,4 +1,4 @@
-"""What a model is worth on rows that it was not trained on: both jobs, imputing and generating, where it can do both."""
+"""What a model is worth on rows that it was not trained on: imputing and generating, whatever of both it can do."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -53,6 +53,6 @@ def dimension_wise_rmse(real: Floats, generated: Floats) -> float:
 
     For binary features a mean is a Bernoulli rate: MedGAN's dimension-wise probability (arXiv 1703.06490, section 4).
     """
-    known = real[:, ~np.isnan(real).all(axis=0)]
-    gaps = np.nanmean(known, axis=0, dtype=np.float64) - generated[:, ~np.isnan(real).all(axis=0)].mean(axis=0)
+    known = ~np.isnan(real).all(axis=0)
+    gaps = np.nanmean(real[:, known], axis=0, dtype=np.float64) - generated[:, known].mean(axis=0, dtype=np.float64)
     return float(np.sqrt(np.mean(gaps**2)))

@@ -10,7 +10,10 @@ from dgm_ray.models.phase import Batch, Encodes, Imputes, Model, Phase, Samples,
 MODELS = (AutoEncoder, GAN, MedGAN)
 
 __all__ = [
+    "GAN",
     "MODELS",
+    "AutoEncoder",
+    "MedGAN",
     "Architecture",
     "Batch",
     "Encodes",

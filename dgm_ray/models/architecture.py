@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import nn
 
-from dgm_ray.data import Metadata
 from dgm_ray.errors import ConfigurationError, nearest
 from dgm_ray.models.phase import Model
 from dgm_ray.nn import initialize
@@ -45,7 +44,7 @@ def build_architecture(
     known = shareable(model)
     for key in given:
         if key not in known or key in shared:
-            raise ConfigurationError(f"{path}.arguments.{key}", f"no component takes it{nearest(key, known)}", given[key])
+            raise ConfigurationError(f"{path}.arguments.{key}", f"no component takes it{nearest(key, known)}")
     scope = Scope(
         {**shared, **given},
         node["components"],
@@ -56,7 +55,8 @@ def build_architecture(
     made = call(model, arguments, scope, path)
     unused = [f"{path}.arguments.{key}" for key in given if key not in scope.used]
     unused += [f"{path}.components.{name}" for name in node["components"] if name not in scope.used]
-    return Architecture(made, made.phases(), {name: scope.built[name] for name in node["components"] if name in scope.built}, unused)
+    components = {name: scope.built[name] for name in node["components"] if name in scope.built}
+    return Architecture(made, made.phases(), components, unused)
 
 
 def shareable(model: Callable[..., Any]) -> set[str]:

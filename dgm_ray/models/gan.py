@@ -41,8 +41,12 @@ class GAN(nn.Module):
 
     def phases(self) -> list[Phase]:
         return [
-            Phase("discriminator", self._discriminator_optimizer, self.loss_of_discriminator, self._discriminator_steps),
-            Phase("generator", self._generator_optimizer, self.loss_of_generator, self._generator_steps, False),
+            Phase(
+                "discriminator", self._discriminator_optimizer, self.loss_of_discriminator, self._discriminator_steps
+            ),
+            Phase(
+                "generator", self._generator_optimizer, self.loss_of_generator, self._generator_steps, takes_data=False
+            ),
         ]
 
     def loss_of_discriminator(self, batch: Batch) -> Tensor:

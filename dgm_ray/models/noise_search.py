@@ -28,18 +28,19 @@ class NoiseSearch:
     def __call__(
         self, generator: nn.Module, generate: Callable[[Tensor], Tensor], noise: Tensor, features: Tensor, mask: Tensor
     ) -> Tensor:
-        """Return (rows, num_features) generated from the best noise that was found.
+        """Return (rows, num_features) generated from the last noise of the search.
 
         generator: the module whose categorical outputs become probabilities while searching. generate: noise
-        (rows, noise_size) -> features. noise: where the search starts. mask: 1 where a cell is missing.
+        (rows, noise_size) -> features. noise: where the search starts. mask: 1 where a cell is missing; what stands
+        there, NaN too, has no influence.
         """
         noise = noise.clone().requires_grad_()
         optimizer = torch.optim.Adam([noise], lr=self.learning_rate)
-        observed = 1 - mask.to(features.dtype)
-        cells = observed.sum().clamp(min=1)
+        missing = mask != 0
+        cells = (~missing).sum().clamp(min=1)
         with torch.enable_grad(), expectations(generator):
             for _ in range(self.max_iterations):
-                error = (observed * (generate(noise) - features).square()).sum()
+                error = (generate(noise) - features).masked_fill(missing, 0).square().sum()
                 if self.tolerance and error < self.tolerance * cells:
                     break
                 # Differs from the original: the gradient of the sum, not of the mean over all cells of all rows, so

@@ -21,8 +21,8 @@ class Report(Protocol):
 def epochs_shown(total: int, console: Console) -> Iterator[Report]:
     """Yield what shows each epoch of ``total``."""
     if console.is_terminal:
-        columns = (TextColumn("epoch"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-        with Progress(*columns, console=console, transient=True) as progress:
+        bar = (TextColumn("epoch"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*bar, TextColumn("{task.description}"), console=console, transient=True) as progress:
             task = progress.add_task("", total=total)
             yield lambda epoch, metrics: progress.update(task, completed=epoch, description=shown(metrics))
         return

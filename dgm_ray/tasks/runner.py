@@ -38,12 +38,14 @@ def run_file(path: Path) -> bool:
     for key in ("task", "arguments"):
         if key not in node:
             raise ConfigurationError(str(path), f"a configuration needs {key!r}")
+    expected = node["expected"] if "expected" in node else {}
+    if not (isinstance(expected, dict) and all(isinstance(value, int | float) for value in expected.values())):
+        raise ConfigurationError("expected", "should be a mapping of names to figures", expected)
     for place, draw in draws_of(read_draws(node)):
         raise ConfigurationError(".".join(place), "a configuration has no draws (a search space has)", str(draw))
     task = call(TASKS.get(node["task"], "task"), node["arguments"], path="arguments")
     console = Console()
-    found = task.run(console)
-    return _compare(node["expected"], found, console) if "expected" in node else True
+    return _compare(expected, task.run(console), console)
 
 
 def _compare(expected: dict[str, Any], found: dict[str, Any], console: Any) -> bool:
@@ -53,7 +55,8 @@ def _compare(expected: dict[str, Any], found: dict[str, Any], console: Any) -> b
         same = name in found and abs(found[name] - value) <= 1e-6 * max(1.0, abs(value))
         agree &= same
         verdict = "reproduced" if same else "DIFFERS"
-        console.print(f"{verdict}: {name} expected {value:.6g}, found {found.get(name, 'nothing')}", highlight=False)
+        figure = found[name] if name in found else "nothing"
+        console.print(f"{verdict}: {name} expected {value:.6g}, found {figure}", highlight=False)
     return agree
 
 

@@ -90,6 +90,7 @@ class TrainTask:
         torch.manual_seed(seed)
         device = self._device()
         architecture, imputation = self.build(data.metadata, torch.from_numpy(data.means_and_modes))
+        self.check_metric(architecture.model)
         architecture.model.to(device)
         features = _tensor(data.train.features).to(device)
         fill = imputation or MeanAndModesImputation(means_and_modes=torch.from_numpy(data.means_and_modes))
@@ -123,25 +124,29 @@ class TrainTask:
             rule = "training rows have missing cells and the model cannot take them: give an `imputation` layer"
             raise DataError(f"data: {', '.join(names)}", rule)
 
+    def check_metric(self, model: nn.Module, place: str = "keep_checkpoint_by_metric") -> None:
+        """Raise unless the model reports the metric; ``place`` is where the user chose it."""
+        measures = measures_of(model)
+        if self.keep_checkpoint_by_metric not in (None, *measures):
+            rule = f"{self.model.__name__} reports {', '.join(measures)}"
+            raise ConfigurationError(place, rule, self.keep_checkpoint_by_metric)
+
     def build(self, metadata: Metadata, means_and_modes: Tensor) -> tuple[Architecture, nn.Module | None]:
         """Build the model, initialised by torch's random generator, and the imputation layer if there is one."""
         node, place = self._architecture_node()
         shared = {"metadata": metadata, "means_and_modes": means_and_modes}
         architecture = build_architecture(self.model, node, shared, self.model_arguments, place)
-        metric, measures = self.keep_checkpoint_by_metric, measures_of(architecture.model)
-        if metric is not None and metric not in measures:
-            rule = f"{self.model.__name__} reports {', '.join(measures)}"
-            raise ConfigurationError("keep_checkpoint_by_metric", rule, metric)
         if self.imputation is None:
             return architecture, None
         return architecture, build(self.imputation, nn.Module, Scope(shared), "imputation")
 
     def score_test(self, data: Prepared, state: Mapping[str, Any]) -> dict[str, float]:
         """Return the scores of a checkpoint's best weights on the test rows, named ``test_{measure}``."""
-        training = self.start(data)
+        assert data.test is not None
+        training = self.start(replace(data, validation=data.test))
         training.load(state, "checkpoint")
         training.use_best()
-        return training.evaluate(replace(training.measure, scored=data.test, prefix="test"))
+        return {name.replace("val_", "test_", 1): value for name, value in training.evaluate().items()}
 
     def rehearse(self, metadata: Metadata) -> Architecture:
         """Build the model and run every loss on torch's meta device: shapes are checked, nothing is computed.
@@ -155,14 +160,16 @@ class TrainTask:
                 features = torch.empty(self.batch_size, columns)
                 try:
                     phase.loss(Batch(features)).backward(inputs=parameters_of(phase.optimizer))
-                except RuntimeError as error:
+                except (RuntimeError, ValueError) as error:
                     place = f"architecture: {phase.name}"
                     raise ConfigurationError(place, f"components do not fit each other ({error})") from None
         return architecture
 
     def run(self, console: Console) -> dict[str, Any]:
         """Train to the end, write the checkpoint and the log that were asked for, and return the best figures."""
-        training = self.start()
+        data = self.data.prepare()
+        self.rehearse(data.metadata)
+        training = self.start(data)
         saved = self.checkpoints
         if saved and saved.continue_from_output and saved.output.exists():
             training.load(read_checkpoint(saved.output), str(saved.output))
@@ -174,7 +181,11 @@ class TrainTask:
                 metrics = training.advance()
                 report(training.epoch, metrics)
                 if log:
-                    log.write(training.epoch, {name: value for name, value in metrics.items() if name != "seconds"}, metrics["seconds"])
+                    log.write(
+                        training.epoch,
+                        {name: value for name, value in metrics.items() if name != "seconds"},
+                        metrics["seconds"],
+                    )
                 if saved and time.monotonic() - last_save > saved.max_delay:
                     write_checkpoint(saved.output, training.state())
                     last_save = time.monotonic()

@@ -29,7 +29,7 @@ def load_states(components: Mapping[str, Any], states: Mapping[str, Any], place:
         try:
             # A copy, because an optimizer keeps the tensors that it is given.
             component.load_state_dict(copy.deepcopy(states[name]))
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             problem = " ".join(str(error).split())
             raise TrainingError(f"{place}: {name}", f"the checkpoint does not fit: {problem}") from None
 
@@ -52,7 +52,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise TrainingError(str(path), "there is no such checkpoint") from None
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise TrainingError(str(path), f"is not a checkpoint that can be read safely ({type(error).__name__})") from None
-    if not isinstance(state, dict) or "architecture" not in state:
+        rule = f"is not a checkpoint that can be read safely ({type(error).__name__})"
+        raise TrainingError(str(path), rule) from None
+    kinds = {"architecture": dict, "epoch": int}
+    if not isinstance(state, dict) or any(key not in state or not isinstance(state[key], kinds[key]) for key in kinds):
         raise TrainingError(str(path), "is not a checkpoint of this library or of deep_generative_models")
     return state

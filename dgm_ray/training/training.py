@@ -14,6 +14,7 @@ from dgm_ray.training.checkpoints import copy_states, load_states
 from dgm_ray.training.loop import Loop
 
 Measure = Callable[[nn.Module], dict[str, float]]
+DIVERGED, EARLY = "diverged", "early stop"  # how the reasons of an end that may not be the last epoch begin
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Training:
         metric: str | None = None,
         patience: int | None = None,
     ) -> None:
-        self.architecture, self._loop, self.measure = architecture, loop, measure
+        self.architecture, self._loop, self._measure = architecture, loop, measure
         self.epochs, self._seed, self._evaluate_every = epochs, seed, evaluate_every
         self.metric, self._patience = metric, patience
         self.epoch = 0
@@ -63,7 +64,7 @@ class Training:
         metrics = self._loop(self.epoch)
         diverged = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
         if diverged is not None:
-            self.reason = f"diverged: {diverged} is {metrics[diverged]} in epoch {self.epoch}"
+            self.reason = f"{DIVERGED}: {diverged} is {metrics[diverged]} in epoch {self.epoch}"
         elif self.epoch % self._evaluate_every == 0 or self.epoch >= self.epochs:
             measures = self.evaluate()
             self._keep_best(measures)
@@ -72,13 +73,12 @@ class Training:
             self.reason = "epochs"
         return metrics | {"seconds": time.perf_counter() - started}
 
-    def evaluate(self, measure: Measure | None = None) -> dict[str, float]:
-        """Measure the current weights, by another measure if one is given. Training's random stream is left as it was.
-        """
+    def evaluate(self) -> dict[str, float]:
+        """Measure the current weights. Training's random stream is left as it was."""
         devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(self._seed)  # the same noise in every epoch: what moves is the model
-            return (measure or self.measure)(self.architecture.model)
+            return self._measure(self.architecture.model)
 
     def state(self) -> dict[str, Any]:
         """Return all that a checkpoint needs to go on as if nothing had happened, and the best weights."""
@@ -96,7 +96,7 @@ class Training:
         return state
 
     def load(self, state: Mapping[str, Any], place: str) -> None:
-        """Go on from a checkpoint's state."""
+        """Go on from a checkpoint's state. What stopped for a reason that still holds stays stopped."""
         load_states(self.architecture.components, state["architecture"], place)
         self.epoch = state["epoch"]
         self.best = None
@@ -108,6 +108,9 @@ class Training:
             if "cuda" in state["random_states"] and torch.cuda.is_available():
                 torch.cuda.set_rng_state_all(state["random_states"]["cuda"])
         self.reason = "epochs" if self.epoch >= self.epochs else ""
+        reason = state["reason"] if "reason" in state else ""
+        if reason.startswith(DIVERGED) or (reason.startswith(EARLY) and self._impatient()):
+            self.reason = reason
 
     def use_best(self) -> None:
         """Put the best weights into the model, if any were kept."""
@@ -120,6 +123,12 @@ class Training:
         value = measures[self.metric]
         if math.isfinite(value) and (self.best is None or value < self.best.metric):
             self.best = Best(self.epoch, value, measures, copy_states(self.architecture.components))
-        best_epoch = self.best.epoch if self.best else 0
-        if self._patience is not None and self.epoch - best_epoch >= self._patience:
-            self.reason = f"early stop: no better {self.metric} for {self.epoch - best_epoch} epochs"
+        if self._impatient():
+            self.reason = f"{EARLY}: no better {self.metric} for {self._epochs_without()} epochs"
+
+    def _epochs_without(self) -> int:
+        """Return for how many epochs there was nothing better."""
+        return self.epoch - (self.best.epoch if self.best else 0)
+
+    def _impatient(self) -> bool:
+        return self._patience is not None and self._epochs_without() >= self._patience

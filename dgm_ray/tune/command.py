@@ -1,14 +1,25 @@
 """The command line of a study. Nothing heavy is imported until the options are read."""
 
+import gc
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dgm_ray.errors import ConfigurationError, one_line_errors
 
-Space = Annotated[Path, typer.Argument(help="The search space: YAML or JSON with `tune` and `trial`.", show_default=False)]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dgm_ray.data import Prepared
+    from dgm_ray.tune.study import Study
+
+Space = Annotated[
+    Path, typer.Argument(help="The search space: YAML or JSON with `tune` and `trial`.", show_default=False)
+]
 
 
 def tune(
@@ -50,7 +61,10 @@ def tune(
         if resume and overwrite:
             raise ConfigurationError("--resume", "does not go with --overwrite")
         _quiet()
-        code = _tune(space, check, samples, seed, assignments or [], name, storage, resume, overwrite, address, tracking_uri)
+        code = _tune(
+            space, check, samples, seed, assignments or [], name, storage, resume, overwrite, address, tracking_uri
+        )
+    gc.freeze()  # this process ends: looking through all its objects for garbage takes Python more than a second
     raise SystemExit(code)
 
 
@@ -67,23 +81,50 @@ def _tune(
     address: str | None,
     tracking_uri: str | None,
 ) -> int:
+    started = time.monotonic()
     from rich.console import Console
 
     from dgm_ray.tune.place import Place
     from dgm_ray.tune.study import Study
 
     console = Console()
+    if not console.is_terminal:  # a log has no width of its own
+        console = Console(width=120)
     study = Study.read(space, assignments, samples=samples, seed=seed)
     folder = storage.absolute() / (name or space.stem)
     uri = tracking_uri or f"sqlite:///{Path('mlflow.db').absolute()}"
     place = Place(folder, uri, address=address, resume=resume, overwrite=overwrite)
-    if not check:
-        place.check()
+    if check:
+        _checked(study, console, draws=True)
+        return 0
+    place.check()
+    from dgm_ray.tune.cluster import start_ray
+
+    with ThreadPoolExecutor(1) as aside:  # Ray takes seconds to start, most of which it waits
+        ready = aside.submit(_ready, study, console)
+        start_ray(study.settings.resources, address)
+        data = ready.result()
+    from dgm_ray.tune.run import run_study
+
+    return run_study(study, data, place, console, started)
+
+
+def _ready(study: "Study", console: "Console") -> "Prepared":
+    """Check a study, and import what it needs when Ray is there."""
+    data = _checked(study, console)
+    from dgm_ray.tune import run, tracking  # noqa: F401
+
+    tracking.load_mlflow()
+    return data
+
+
+def _checked(study: "Study", console: "Console", *, draws: bool = False) -> "Prepared":
+    """Read the data, build the corners of the space, and say what would be searched."""
     data = study.prepare()
     rehearsal = study.rehearse(data)
-    rows = len(data.train.features), len(data.validation.features), len(data.test.features)
+    rows = [len(part.features) if part else 0 for part in (data.train, data.validation, data.test)]
     console.print(
-        f"{space}: {study.plan.template['task']}, {len(study.plan.draws)} draws, {study.trials} trials of at most "
+        f"{study.path}: {study.plan.template['task']}, {len(study.plan.draws)} draws, {study.trials} trials of at most "
         f"{study.epochs} epochs, {rehearsal.fewest_parameters} to {rehearsal.most_parameters} parameters",
         f"data: {data.metadata.num_variables} variables, {data.metadata.num_features} features; "
         f"{rows[0]} rows to train, {rows[1]} to validate, {rows[2]} to test",
@@ -91,16 +132,11 @@ def _tune(
         highlight=False,
         soft_wrap=True,
     )
-    for label, (_, draw) in study.plan.draws.items():
-        if check:
-            console.print(f"  {label}: {draw}", highlight=False, soft_wrap=True, markup=False)
+    for label, (_, draw) in study.plan.draws.items() if draws else ():
+        console.print(f"  {label}: {draw}", highlight=False, soft_wrap=True, markup=False)
     for dead in rehearsal.dead:
         console.print(f"has no effect: {dead}", highlight=False, soft_wrap=True, markup=False)
-    if check:
-        return 0
-    from dgm_ray.tune.run import run_study
-
-    return run_study(study, data, place, console)
+    return data
 
 
 def _quiet() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray.tune.experiment import Trial as RayTrial
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -12,15 +13,22 @@ from dgm_ray.tune.observer import Observer
 from dgm_ray.tune.outcomes import Outcome, best_first, number_of, reasons
 from dgm_ray.tune.plan import Plan
 
-SHOWN = 5  # trials in the summary
+SHOWN, SHOWN_NARROW, NARROW = 5, 3, 110  # trials in the summary, in a console of so many columns
 
 
 class ConsoleCallback(Observer):
     """Print a line when a trial ends, and show what runs now if the console is a terminal."""
 
     def __init__(self, console: Console, metric: str, total: int, outcome: Callable[[RayTrial], Outcome]) -> None:
+        super().__init__()
         self._console, self._metric, self._outcome = console, metric, outcome
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("trials"), TimeElapsedColumn(), TextColumn("{task.description}"))
+        columns = (
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("trials"),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+        )
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._bar = self._progress.add_task("starting", total=total)
         self._running: dict[str, str] = {}
@@ -68,39 +76,54 @@ def print_summary(
     console: Console, plan: Plan, outcomes: Sequence[Outcome], baseline: dict[str, float], tests: dict[str, float]
 ) -> None:
     """Print the best trials with the baseline beside them, the winner's test figures, and why trials ended."""
-    ranked = best_first(outcomes)
-    table = Table(title=f"best of {len(outcomes)} trials by {plan.metric} (smaller is better)", title_justify="left")
-    table.add_column("trial")
-    # What every shown trial has in common says nothing about why one is better.
-    for name in plan.draws:
-        table.add_column(name, justify="right", overflow="fold")
-    for name in ("imputation RMSE", "fidelity", "best epoch", "epochs", "seconds"):
-        table.add_column(name, justify="right")
-    for one in ranked[:SHOWN]:
-        drawn = [figure(one.values[label]) for label in plan.draws]
-        table.add_row(
-            f"{one.number:03d}",
-            *drawn,
-            figure(one.measures["val_imputation_rmse"] if "val_imputation_rmse" in one.measures else None),
-            figure(1 - one.measures["val_marginal_distance"] if "val_marginal_distance" in one.measures else None),
-            str(one.best_epoch),
-            str(one.epochs),
-            f"{one.seconds:.1f}",
-        )
+    ranked = best_first(outcomes)[: SHOWN if console.width >= NARROW else SHOWN_NARROW]
+    title = f"best of {len(outcomes)} trials by {plan.metric}, smaller is better"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("trial", no_wrap=True)
+    for one in ranked:
+        table.add_column(f"{one.number:03d}", justify="right")
+    table.add_column("means and modes", justify="right")
+    for name, of_trial, of_baseline in _FIGURES:
+        figures = [figure(of_trial(one)) for one in ranked]
+        if any(figures):
+            table.add_row(name, *figures, figure(of_baseline(baseline)))
     table.add_section()
-    blanks = ["" for _ in plan.draws]
-    table.add_row("means and modes", *blanks, figure(baseline["val_imputation_rmse"]), "", "", "", "")
+    for label in plan.draws:
+        table.add_row(label, *[figure(one.values[label]) for one in ranked])
     console.print(table)
-    console.print("fidelity: 1 - mean distance between real and generated marginals", style="dim")
+    if any(_fidelity(one.measures) is not None for one in ranked):
+        console.print("fidelity: 1 - mean distance between real and generated marginals", style="dim")
     for name, value in tests.items():
-        console.print(f"{name} {figure(value)}", highlight=False)
+        console.print(f"trial {ranked[0].number:03d}, once on test rows: {name} {figure(value)}", highlight=False)
     console.print("why trials ended:", highlight=False)
     for reason, count in reasons(outcomes).items():
         console.print(f"  {count:3d}  {reason}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _measure(name: str, measures: dict[str, float]) -> float | None:
+    return measures[name] if name in measures else None
+
+
+def _fidelity(measures: dict[str, float]) -> float | None:
+    return 1 - measures["val_marginal_distance"] if "val_marginal_distance" in measures else None
+
+
+_FIGURES: tuple[tuple[str, Callable[[Outcome], Any], Callable[[dict[str, float]], Any]], ...] = (
+    (
+        "val imputation RMSE",
+        lambda one: _measure("val_imputation_rmse", one.measures),
+        lambda b: b["val_imputation_rmse"],
+    ),
+    ("val imputation MAE", lambda one: _measure("val_imputation_mae", one.measures), lambda b: b["val_imputation_mae"]),
+    ("fidelity", lambda one: _fidelity(one.measures), lambda b: None),
+    ("best epoch", lambda one: one.best_epoch, lambda b: None),
+    ("epochs", lambda one: one.epochs, lambda b: None),
+    ("seconds", lambda one: round(one.seconds, 1), lambda b: None),
+)
 
 
 def figure(value: Any) -> str:
     """Return a value as a table shows it: four digits of a number, nothing for none."""
     if value is None:
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

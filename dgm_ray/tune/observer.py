@@ -4,9 +4,21 @@ from typing import Any
 
 from ray import tune
 
+_LIVE: dict[str, "Observer"] = {}
+
 
 class Observer(tune.Callback):  # type: ignore[misc]
-    """A callback of this process alone. Tune pickles callbacks into a study's state; of these nothing belongs there."""
+    """A callback of the driver. Tune pickles callbacks into a study's state, and unpickles them when it is resumed.
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
+    What is pickled is the name alone; what comes back is the observer of that name that this process has made.
+    """
+
+    def __init__(self) -> None:
+        _LIVE[type(self).__name__] = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _live, (type(self).__name__,)
+
+
+def _live(name: str) -> Observer:
+    return _LIVE[name]

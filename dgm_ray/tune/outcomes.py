@@ -40,12 +40,12 @@ class Outcome:
         return self.status in RANKED and math.isfinite(self.score)
 
 
-def outcome_of(trial: RayTrial, metric: str, *, scheduler: str, interrupted: bool = False) -> Outcome:
-    """Read a Ray trial. interrupted: the study was stopped, so a trial that was not done is not at fault."""
-    result = trial.last_result or {}
-    reason = str(result["reason"]) if "reason" in result else ""
-    epochs = int(result["epoch"]) if "epoch" in result else 0
-    status, reason = _status(trial, reason, bool(result) and bool(result["done"]), epochs, scheduler, interrupted)
+def outcome_of(trial: RayTrial, metric: str, *, scheduler: str) -> Outcome:
+    """Read a Ray trial. scheduler: who stopped it, if it was stopped."""
+    reported = trial.last_result and "epoch" in trial.last_result
+    result: dict[str, Any] = trial.last_result if reported else {"epoch": 0, "reason": "", "done": False}
+    epochs = int(result["epoch"])
+    status, reason = _status(trial, str(result["reason"]), bool(result["done"]), epochs, scheduler)
     best = {name.removeprefix("best_"): value for name, value in result.items() if name.startswith("best_val_")}
     return Outcome(
         trial_id=trial.trial_id,
@@ -81,9 +81,7 @@ def reasons(outcomes: Sequence[Outcome]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def _status(
-    trial: RayTrial, reason: str, done: bool, epochs: int, scheduler: str, interrupted: bool
-) -> tuple[str, str]:
+def _status(trial: RayTrial, reason: str, done: bool, epochs: int, scheduler: str) -> tuple[str, str]:
     if trial.status == RayTrial.ERROR:
         return FAILED, f"failed: {_last_line(trial)}"
     if reason == "epochs":
@@ -91,9 +89,9 @@ def _status(
     for status in (EARLY, DIVERGED, FAILED):
         if reason.startswith(status):
             return status, reason
-    if done and not interrupted:
+    if done:
         return STOPPED, f"stopped by {scheduler} at epoch {epochs}"
-    return INTERRUPTED, "the study was interrupted"
+    return INTERRUPTED, "the study was stopped first"
 
 
 def _last_line(trial: RayTrial) -> str:

@@ -27,7 +27,7 @@ def write_best(study: Study, data: Prepared, folder: Path, outcomes: list[Outcom
     configuration["arguments"] |= {"epochs": winner.epochs}
     expected: dict[str, Any] = {"best_epoch": winner.best_epoch, **winner.measures}
     write_json(folder / "best.json", configuration | {"expected": expected})
-    if not winner.checkpoint or not data.test.hidden_mask.any():
+    if not winner.checkpoint or data.test is None or not data.test.hidden_mask.any():
         return {}
     state = read_checkpoint(Path(winner.checkpoint) / CHECKPOINT)
     return task_of(configuration).score_test(data, state)

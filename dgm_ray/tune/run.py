@@ -18,7 +18,6 @@ from ray.tune.experiment import Trial as RayTrial
 from rich.console import Console
 
 from dgm_ray.data import Prepared
-from dgm_ray.errors import StudyError
 from dgm_ray.evaluation import baseline
 from dgm_ray.tune.console import ConsoleCallback, print_summary
 from dgm_ray.tune.observer import Observer
@@ -35,6 +34,7 @@ class Watch(Observer):
     """Keeps the trials, and hands a signal to Tune as soon as Tune can stop neatly."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self.received = 0
         self.trials: list[RayTrial] = []
         self._console, self._forwarded = console, False
@@ -63,16 +63,18 @@ class Watch(Observer):
                 signal.signal(number, handler)
 
 
-def run_study(study: Study, data: Prepared, place: Place, console: Console) -> int:
-    """Run a study and write its results. Return the exit code: 0, or 128 plus the signal that stopped it."""
-    started = time.monotonic()
-    place.check()
-    start_ray(study, place.address)
+def run_study(study: Study, data: Prepared, place: Place, console: Console, started: float) -> int:
+    """Run a study on the Ray that was started, and write its results.
+
+    started: when, by time.monotonic. Return the exit code: 0, or 128 plus the signal that stopped it.
+    """
     place.claim(study)
     tracker = Tracker(place.tracking_uri, study.settings.experiment, place.artifacts)
     _open(tracker, study, data, place)
     watch = Watch(console)
-    means = {f"val_{name}": value for name, value in baseline(data.metadata, data.means_and_modes, data.validation).items()}
+    means = {
+        f"val_{name}": value for name, value in baseline(data.metadata, data.means_and_modes, data.validation).items()
+    }
     console.print(f"means and modes: val_imputation_rmse {means['val_imputation_rmse']:.4g}", highlight=False)
     with watch.signals():
         outcomes = _fit(study, data, place, tracker, watch, console)
@@ -80,37 +82,16 @@ def run_study(study: Study, data: Prepared, place: Place, console: Console) -> i
     write_results(study, place.folder, outcomes)
     print_summary(console, study.plan, outcomes, means, best)
     _close(tracker, study, place, outcomes, means | best, interrupted=bool(watch.received))
-    _print_files(console, place, tracker, bool(best), time.monotonic() - started)
+    _print_files(console, place, tracker, time.monotonic() - started)
     return 128 + watch.received if watch.received else 0
 
 
-def start_ray(study: Study, address: str | None) -> None:
-    """Start Ray here, or join a cluster. Raises StudyError if one trial needs more than there is."""
-    if not ray.is_initialized():
-        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-        try:
-            if address:
-                ray.init(address=address, **quiet)
-            else:
-                ray.init(address="local", include_dashboard=False, **quiet)
-        except (ConnectionError, ValueError) as error:
-            raise StudyError("--address", f"no Ray cluster answers ({error})", address) from None
-    available, needed = ray.cluster_resources(), study.settings.resources
-    for name, kind, amount in (("cpu", "CPU", needed.cpu), ("gpu", "GPU", needed.gpu)):
-        there = available[kind] if kind in available else 0
-        if amount > there:
-            rule = f"a trial cannot have more than the {there:g} there are"
-            raise StudyError(f"tune.resources.{name}", rule, amount)
-
-
-def _fit(
-    study: Study, data: Prepared, place: Place, tracker: Tracker, watch: Watch, console: Console
-) -> list[Outcome]:
+def _fit(study: Study, data: Prepared, place: Place, tracker: Tracker, watch: Watch, console: Console) -> list[Outcome]:
     metric, settings = f"best_{study.plan.metric}", study.settings
     scheduler = type(settings.scheduler).__name__
 
     def outcome(trial: RayTrial) -> Outcome:
-        return outcome_of(trial, study.plan.metric, scheduler=scheduler, interrupted=bool(watch.received))
+        return outcome_of(trial, study.plan.metric, scheduler=scheduler)
 
     shown = ConsoleCallback(console, study.plan.metric, study.trials, outcome)
     tracking = TrackingCallback(tracker, outcome)
@@ -160,9 +141,9 @@ def trial_name(trial: RayTrial) -> str:
 
 
 def _open(tracker: Tracker, study: Study, data: Prepared, place: Place) -> None:
-    settings = {key: value for key, value in study.resolved().items()}
     tags = environment() | {"data_hash": data.content_hash(), "task": study.plan.template["task"]}
-    tracker.open_study(place.folder.name, settings | {"trials": study.trials}, tags)
+    tags["study"] = str(place.folder)
+    tracker.open_study(place.folder.name, study.resolved() | {"trials": study.trials}, tags, resume=place.resume)
     tracker.log_file(place.settings)
     tracker.log_file(study.path)
 
@@ -191,18 +172,18 @@ def _close(
     tracker.close("KILLED" if interrupted else "FINISHED")
 
 
-def _print_files(console: Console, place: Place, tracker: Tracker, found: bool, seconds: float) -> None:
+def _print_files(console: Console, place: Place, tracker: Tracker, seconds: float) -> None:
     def line(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     if tracker.problem:
         line(f"warning: MLflow has not got everything ({tracker.problem}); {place.folder} has")
-    if found:
+    if place.best.exists():
         line(f"best: {place.best}")
         line(f"repeat it: {Path(sys.executable).name} -m dgm_ray.tasks.runner {place.best}")
     line(f"all trials: {place.table}")
     line(f"compare them: {mlflow_command()} ui --backend-store-uri {place.tracking_uri}")
-    line(f"took {seconds:.0f} s")
+    line(f"took {seconds:.1f} s")
 
 
 def mlflow_command() -> str:

@@ -1,6 +1,7 @@
 """What the ``tune`` section of a search space may say. Ray is imported only when its objects are made."""
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from dgm_ray.errors import ConfigurationError
@@ -11,6 +12,9 @@ from dgm_ray.registry import NonNegativeFloat, NonNegativeInt, PositiveFloat, Po
 @dataclass(frozen=True)
 class RandomSearch:
     """Independent draws; the only search that takes grids."""
+
+    def check(self) -> None:
+        """Nothing can be amiss."""
 
     def make(self, metric: str, seed: int) -> Any:
         """Return Ray's searcher."""
@@ -29,13 +33,15 @@ class OptunaSearch:
 
     startup_trials: PositiveInt = 10
 
+    def check(self) -> None:
+        """Raise ConfigurationError if Optuna is not installed."""
+        if find_spec("optuna") is None:
+            rule = "OptunaSearch needs Optuna, which is not installed: pip install 'dgm-ray[optuna]'"
+            raise ConfigurationError("tune.search", rule)
+
     def make(self, metric: str, seed: int) -> Any:
-        """Return Ray's searcher. Raises ConfigurationError if Optuna is not installed."""
-        try:
-            import optuna
-        except ImportError:
-            rule = "needs Optuna, which is not installed: pip install 'dgm-ray[optuna]'"
-            raise ConfigurationError("tune.search", rule) from None
+        """Return Ray's searcher."""
+        import optuna
         from ray.tune.search.optuna import OptunaSearch as RayOptunaSearch
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -47,6 +53,9 @@ class OptunaSearch:
 @dataclass(frozen=True)
 class FIFO:
     """Every trial runs to its own end."""
+
+    def check(self, epochs: int) -> None:
+        """Nothing can be amiss."""
 
     def make(self, metric: str, epochs: int) -> Any:
         """Return Ray's scheduler."""
@@ -70,13 +79,16 @@ class ASHA:
         if self.reduction_factor <= 1:
             raise ConfigurationError("reduction_factor", "should be above 1", self.reduction_factor)
 
-    def make(self, metric: str, epochs: int) -> Any:
-        """Return Ray's scheduler. Raises ConfigurationError if no trial could ever be stopped."""
-        from ray.tune.schedulers import ASHAScheduler
-
+    def check(self, epochs: int) -> None:
+        """Raise ConfigurationError if no trial could ever be stopped."""
         if self.grace_period >= epochs:
             rule = f"should be below the {epochs} epochs of a trial"
             raise ConfigurationError("tune.scheduler.arguments.grace_period", rule, self.grace_period)
+
+    def make(self, metric: str, epochs: int) -> Any:
+        """Return Ray's scheduler."""
+        from ray.tune.schedulers import ASHAScheduler
+
         return ASHAScheduler(
             time_attr="epoch",
             metric=metric,

@@ -1,7 +1,9 @@
 """A study: a search space that has been read and checked, and where its results go."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,19 @@ from dgm_ray.data import Prepared
 from dgm_ray.errors import ConfigurationError
 from dgm_ray.models import count_parameters
 from dgm_ray.registry import TASKS, absolute_paths, call, check_keys, parameters
-from dgm_ray.space import Draw, assign, corners, draws_of, fill, read_draws, read_file
+from dgm_ray.space import assign, corners, draws_of, fill, read_draws, read_file
 from dgm_ray.tasks.train import TrainTask
 from dgm_ray.tune.plan import Plan
 from dgm_ray.tune.settings import OptunaSearch, Settings
 
 ARGUMENTS = "trial.arguments"
+_DECIDED = {
+    "keep_checkpoint_by_metric": "tune.metric",
+    "threads": "tune.resources",
+    "device": "tune.resources",
+    "checkpoints": "the study",
+    "logs": "the study",
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,8 @@ class Study:
             assign(node, assignment)
         given = {"tune": {}, **node}["tune"]
         settings: Settings = call(Settings, given, path="tune")
-        settings = replace(settings, **{k: v for k, v in (("samples", samples), ("seed", seed)) if v is not None})
+        settings = settings if samples is None else replace(settings, samples=samples)
+        settings = settings if seed is None else replace(settings, seed=seed)
         trial = node["trial"]
         check_keys(trial, ("task", "arguments"), "trial", "a trial")
         for key in ("task", "arguments"):
@@ -69,8 +79,7 @@ class Study:
     @property
     def epochs(self) -> int:
         """The most epochs that a trial can have."""
-        epochs = self.plan.template["arguments"]["epochs"]
-        return max(epochs.ends) if isinstance(epochs, Draw) else int(epochs)
+        return max(task.epochs for task in self._corners)
 
     @property
     def trials(self) -> int:
@@ -84,9 +93,10 @@ class Study:
     def prepare(self) -> Prepared:
         """Read the table once, split it and hide its cells, and check that every corner of the space fits it."""
         data: Prepared | None = None
-        for task in self._corner_tasks():
-            data = data or task.data.prepare()
-            task.check_data(data)
+        for task in self._corners:
+            with _placed():
+                data = data or task.data.prepare()
+                task.check_data(data)
         assert data is not None
         return data
 
@@ -97,8 +107,10 @@ class Study:
         """
         counts: list[int] = []
         unused: list[str] = []
-        for task in self._corner_tasks():
-            architecture = task.rehearse(data.metadata)
+        for task in self._corners:
+            with _placed():
+                architecture = task.rehearse(data.metadata)
+            task.check_metric(architecture.model, "tune.metric")
             counts.append(count_parameters(architecture))
             unused = [f"trial.arguments.{place}" for place in architecture.unused]
         still = [label for label, (_, draw) in self.plan.draws.items() if draw.ends[0] == draw.ends[1]]
@@ -114,17 +126,29 @@ class Study:
             "scheduler": {"factory": scheduler, "arguments": asdict(self.settings.scheduler)},
         }
 
-    def _corner_tasks(self) -> Iterator[TrainTask]:
-        for _, values in corners(self.plan.template):
-            yield task_of(fill(self.plan.template, values))
+    @cached_property
+    def _corners(self) -> list[TrainTask]:
+        """The tasks at the ends of every draw. Raises ConfigurationError for arguments that do not fit their task."""
+        return [task_of(fill(self.plan.template, values)) for _, values in corners(self.plan.template)]
 
     def _check_search(self) -> None:
+        self.settings.search.check()
+        self.settings.scheduler.check(self.epochs)
         grids = [label for label, (_, draw) in self.plan.draws.items() if draw.distribution == "grid_search"]
         if grids and isinstance(self.settings.search, OptunaSearch):
             raise ConfigurationError("tune.search", f"OptunaSearch takes no grid_search, which {grids[0]} is")
         if not self.plan.draws and self.settings.samples > 1:
             rule = "nothing is drawn, so every trial would be the same: use a draw, or samples: 1"
             raise ConfigurationError("trial", rule)
+
+
+@contextmanager
+def _placed() -> Iterator[None]:
+    """Put the place of a task's errors below the trial's arguments."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise error.under(ARGUMENTS) from None
 
 
 def task_of(configuration: dict[str, Any]) -> TrainTask:
@@ -141,17 +165,20 @@ def _template(trial: Any, settings: Settings) -> dict[str, Any]:
             raise ConfigurationError("trial", f"a trial needs {key!r}")
     task = TASKS.get(trial["task"], "trial.task")
     check_keys(trial["arguments"], parameters(task), ARGUMENTS, trial["task"])
-    arguments = absolute_paths(read_draws(trial["arguments"], ARGUMENTS), task)
+    arguments = read_draws(absolute_paths(trial["arguments"], task), ARGUMENTS)
     if isinstance(arguments.get("architecture"), str):  # its draws are part of the space, and trials need no file
         arguments["architecture"] = read_draws(read_file(arguments["architecture"]), f"{ARGUMENTS}.architecture")
     for place, draw in draws_of(arguments["data"] if "data" in arguments else None):
         rule = "the data is prepared once for all trials, so nothing in it can be drawn"
         raise ConfigurationError(".".join((ARGUMENTS, "data", *place)), rule, str(draw))
-    for name in ("checkpoints", "logs"):
+    for name, decider in _DECIDED.items():
         if name in arguments:
-            raise ConfigurationError(f"{ARGUMENTS}.{name}", "a study keeps these by itself: leave it out")
-    if arguments.setdefault("keep_checkpoint_by_metric", settings.metric) != settings.metric:
-        place = f"{ARGUMENTS}.keep_checkpoint_by_metric"
-        raise ConfigurationError(place, f"should be left out, or {settings.metric!r} as tune.metric says")
-    decided = {"threads": settings.resources.threads, "device": "cuda" if settings.resources.gpu else "cpu"}
+            raise ConfigurationError(f"{ARGUMENTS}.{name}", f"{decider} decides this: leave it out", arguments[name])
+    if "seed" in arguments and arguments["seed"] is None:
+        raise ConfigurationError(f"{ARGUMENTS}.seed", "a trial that can be repeated has a seed", None)
+    decided = {
+        "keep_checkpoint_by_metric": settings.metric,
+        "threads": settings.resources.threads,
+        "device": "cuda" if settings.resources.gpu else "cpu",
+    }
     return {"task": trial["task"], "arguments": arguments | decided}

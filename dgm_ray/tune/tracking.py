@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -39,14 +40,15 @@ class Tracker:
         self._thread = Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
-    def open_study(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Start the parent run."""
+    def open_study(
+        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], *, resume: bool = False
+    ) -> None:
+        """Start the parent run. resume: go on with the last one whose tag ``study`` is the same, if there is one."""
 
         def write() -> None:
             import mlflow
             from mlflow.entities import Param
 
-            logging.getLogger("mlflow").setLevel(logging.WARNING)
             mlflow.set_tracking_uri(self._uri)
             self._client = mlflow.MlflowClient(self._uri)
             found = self._client.get_experiment_by_name(self._experiment)
@@ -54,6 +56,8 @@ class Tracker:
             self._experiment_id = (
                 found.experiment_id if found else self._client.create_experiment(self._experiment, location)
             )
+            if resume and self._go_on(tags["study"]):
+                return
             run = self._client.create_run(self._experiment_id, run_name=name, tags=dict(tags))
             self.parent = run.info.run_id
             shown = [Param(key, str(value)[:MAX_PARAM]) for key, value in params.items()]
@@ -67,6 +71,9 @@ class Tracker:
         def write() -> None:
             from mlflow.entities import Param
 
+            if trial_id in self._runs:  # resumed
+                self._client.update_run(self._runs[trial_id], "RUNNING")
+                return
             tags = {"mlflow.parentRunId": self.parent, "trial_id": trial_id}
             run = self._client.create_run(self._experiment_id, run_name=name, tags=tags)
             self._runs[trial_id] = run.info.run_id
@@ -132,6 +139,21 @@ class Tracker:
         self._queue.put(None)
         self._thread.join()
 
+    def _go_on(self, study: str) -> bool:
+        """Find the runs of a study that was stopped; tell whether there are any."""
+        where = f"tags.study = '{study}'"
+        found = self._client.search_runs([self._experiment_id], where, order_by=["start_time DESC"], max_results=1)
+        for run in found:
+            self.parent = run.info.run_id
+            self._client.update_run(self.parent, "RUNNING")
+            token = None
+            while token != "":
+                where = f"tags.`mlflow.parentRunId` = '{self.parent}'"
+                page = self._client.search_runs([self._experiment_id], where, page_token=token)
+                self._runs |= {child.data.tags["trial_id"]: child.info.run_id for child in page}
+                token = page.token or ""
+        return bool(found)
+
     def _run_of(self, trial_id: str | None) -> str:
         return self._runs[trial_id] if trial_id else self.parent
 
@@ -148,6 +170,7 @@ class TrackingCallback(Observer):
     """Tell the tracker what Tune tells this. Metrics wait until there are enough of them, or the trial ends."""
 
     def __init__(self, tracker: Tracker, outcome: Callable[[RayTrial], Outcome]) -> None:
+        super().__init__()
         self._tracker, self._outcome = tracker, outcome
         self._waiting: dict[str, list[tuple[str, float, int, int]]] = {}
         self._closed: set[str] = set()
@@ -197,16 +220,19 @@ def run_name(trial: RayTrial) -> str:
     return f"{number_of(trial):03d} {drawn}"[:250]
 
 
+def load_mlflow() -> None:
+    """Import MLflow, which takes seconds. Nothing is written yet."""
+    import mlflow  # noqa: F401
+    from mlflow.store.db import utils  # noqa: F401  # and what a database needs
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+
+
 def environment() -> dict[str, str]:
     """Return the tags that say where a study ran: versions, and the commit if the working directory is a checkout."""
-    import mlflow
-    import numpy
-    import ray
-    import torch
-
     versions = {"dgm_ray": __version__, "python": sys.version.split()[0]}
-    versions |= {module.__name__: module.__version__ for module in (torch, ray, mlflow, numpy)}
-    tags = {f"version.{name}": version for name, version in versions.items()}
+    versions |= {name: version(name) for name in ("torch", "ray", "mlflow", "numpy")}
+    tags = {f"version.{name}": installed for name, installed in versions.items()}
     commit = _git("rev-parse", "HEAD")
     if commit:
         tags |= {"mlflow.source.git.commit": commit, "git.dirty": str(bool(_git("status", "--porcelain"))).lower()}

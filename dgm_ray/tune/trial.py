@@ -1,4 +1,10 @@
-"""One Ray Tune trial trains one configuration, whatever its model. Its process is used again by the next trial."""
+"""One Ray Tune trial trains one configuration, whatever its model. Its process is used again by the next trial.
+
+torch is imported by the first step: Tune also starts processes that it never gives a trial, if trials are short, and
+waits for them at a study's end.
+"""
+
+from __future__ import annotations
 
 import math
 import sys
@@ -6,17 +12,16 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from ray import tune
 
 from dgm_ray import __version__
 from dgm_ray.data import Prepared
-from dgm_ray.registry import TASKS, call
-from dgm_ray.tasks.train import TrainTask
-from dgm_ray.training import Training, read_checkpoint, write_checkpoint
 from dgm_ray.tune.plan import Plan
+
+if TYPE_CHECKING:
+    from dgm_ray.training import Training
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 10.0  # a trial that dies loses at most so much
@@ -31,11 +36,12 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any], plan: Plan, data: Prepared) -> None:
         """Called by Ray once per process, with what all trials share: the plan, and the table in shared memory."""
         self._plan, self._data = plan, data
-        self._begin(config)
+        self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Called by Ray when this process goes on with another trial."""
-        self._begin(new_config)
+        self._training: Training | None = None
+        self._failure, self._saved, self._seconds = "", time.monotonic(), 0.0
         return True
 
     def step(self) -> dict[str, Any]:
@@ -43,8 +49,9 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         history: list[dict[str, float]] = []
         if not self._failure:
             try:
-                while not history or (not self._measured(history[-1]) and not self._training.done):
-                    history.append({"epoch": self._training.epoch + 1, **self._training.advance()})
+                training = self._begin()
+                while not history or (not self._measured(history[-1]) and not training.done):
+                    history.append({"epoch": training.epoch + 1, **training.advance()})
             except Exception as error:
                 self._fail(error)
         return self._report(history)
@@ -52,8 +59,12 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write what is needed to go on, and to use or repeat the trial without Ray."""
         self._saved = time.monotonic()
-        if self._failure:
+        if self._failure or self._training is None:
             return
+        import torch
+
+        from dgm_ray.training import write_checkpoint
+
         state = self._training.state() | {
             "configuration": self._plan.configuration_text(self.config),
             "versions": {"dgm_ray": __version__, "torch": str(torch.__version__), "python": sys.version.split()[0]},
@@ -63,17 +74,26 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Go on from a checkpoint folder."""
         path = Path(checkpoint) / CHECKPOINT
-        if path.exists() and not self._failure:
-            self._training.load(read_checkpoint(path), str(path))
+        if not path.exists():
+            return
+        from dgm_ray.training import read_checkpoint
 
-    def _begin(self, config: Mapping[str, Any]) -> None:
-        self._failure, self._saved, self._seconds = "", time.monotonic(), 0.0
         try:
-            node = self._plan.configuration(config)
-            task: TrainTask = call(TASKS.get(node["task"], "trial.task"), node["arguments"], path="trial.arguments")
-            self._training: Training = task.start(self._data)
+            training = self._begin()
         except Exception as error:
             self._fail(error)
+        else:
+            training.load(read_checkpoint(path), str(path))
+
+    def _begin(self) -> Training:
+        if self._training is None:
+            from dgm_ray.registry import TASKS, call
+            from dgm_ray.tasks.train import TrainTask
+
+            node = self._plan.configuration(self.config)
+            task: TrainTask = call(TASKS.get(node["task"], "trial.task"), node["arguments"], path="trial.arguments")
+            self._training = task.start(self._data)
+        return self._training
 
     def _fail(self, error: Exception) -> None:
         self._failure = f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
@@ -88,7 +108,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         result: dict[str, Any] = {**(history[-1] if history else {}), "history": history, "seconds": self._seconds}
         if self._failure:
             return result | {metric: math.nan, "epoch": 0, "done": True, "reason": self._failure, "trace": self._trace}
-        training = self._training
+        training = self._begin()
         result |= {metric: math.nan, "epoch": training.epoch, "done": training.done, "reason": training.reason}
         if training.best:
             result |= {f"best_{name}": value for name, value in training.best.measures.items()}

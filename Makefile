@@ -1,0 +1,39 @@
+# Two commands: `make demo` sets up and tunes MedGAN; `make test` sets up and checks everything.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo test lint bench clean
+
+# A CPU build of PyTorch is enough; where pip finds none, the usual one does as well.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[optuna]'
+	touch $@
+
+$(VENV)/.ready-to-test: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+setup: $(VENV)/.ready
+
+demo: setup
+	$(BIN)/python -m dgm_ray.tune search_spaces/medgan.yaml --overwrite
+
+lint: $(VENV)/.ready-to-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy dgm_ray benchmarks
+
+test: lint
+	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m slow --durations=10
+
+bench: $(VENV)/.ready-to-test
+	$(BIN)/python benchmarks/epoch.py
+	$(BIN)/python benchmarks/overhead.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,168 @@
+"""A search space is checked before anything starts: each mistake is one line with the place, the rule and the value."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dgm_ray.errors import ConfigurationError, DGMError
+from dgm_ray.tune.settings import ASHA, OptunaSearch
+from dgm_ray.tune.study import Study
+
+Write = Callable[[dict[str, Any]], Path]
+COMPONENTS = "trial.arguments.architecture.components"
+
+
+def read(path: Path, *assignments: str) -> Study:
+    study = Study.read(path, assignments)
+    study.rehearse(study.prepare())
+    return study
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("tune.sample=3", "tune.sample: Settings has no argument 'sample'; did you mean 'samples'?"),
+        ("tune.samples=0", "tune.samples: Input should be greater than or equal to 1, not 0"),
+        ("tune.search={factory: Random}", "tune.search.factory: no factory is called 'Random'"),
+        ("tune.search={factory: MSE}", "tune.search: should be a RandomSearch or OptunaSearch, not 'MSE'"),
+        ("tune.scheduler.arguments.grace_period=4", "tune.scheduler.arguments.grace_period: should be below the 4"),
+        ("tune.scheduler.arguments.reduction_factor=1.0", "tune.scheduler.arguments.reduction_factor: should be above"),
+        ("tune.metric=val_los", "tune.metric: AutoEncoder reports val_imputation_rmse, val_imputation_mae, not"),
+        ("tune.resources={cpu: 0}", "tune.resources.cpu: Input should be greater than 0, not 0"),
+        ("trial.task=TrainAutoencoder", "trial.task: no task is called 'TrainAutoencoder'; did you mean"),
+        ("trial.arguments.epoch=3", "trial.arguments.epoch: TrainAutoEncoder has no argument 'epoch'; did you mean"),
+        ("trial.arguments.epochs=many", "trial.arguments.epochs: Input should be a valid integer, not 'many'"),
+        ("trial.arguments.batch_size=500", "trial.arguments.batch_size: should be at most the"),
+        ("trial.arguments.device=cpu", "trial.arguments.device: tune.resources decides this: leave it out, not 'cpu'"),
+        ("trial.arguments.logs=x.csv", "trial.arguments.logs: the study decides this: leave it out"),
+        ("trial.arguments.seed=null", "trial.arguments.seed: a trial that can be repeated has a seed, not None"),
+        ("trial.arguments.data.seed={randint: [0, 9]}", "trial.arguments.data.seed: the data is prepared once"),
+        ("trial.arguments.data.missing_probability=0", "data.missing_probability: must hide a cell of the validation"),
+        ("trial.arguments.data.train_missing_probability=0.5", "data: alcohol, malic_acid"),
+        (f"{COMPONENTS}.autoencoder=null", f"{COMPONENTS}.autoencoder: a component is a mapping with a factory"),
+        (f"{COMPONENTS}.autoencoder.factory=AutoEncoder", f"{COMPONENTS}.autoencoder.factory: no factory is called"),
+        (f"{COMPONENTS}.autoencoder.factory=MSE", f"{COMPONENTS}.autoencoder.arguments.encoder: MSE has no argument"),
+        (f"{COMPONENTS}.autoencoder_optimizer.arguments.lr=-1.0", "lr: Input should be greater than 0, not -1.0"),
+        (f"{COMPONENTS}.autoencoder_optimizer.arguments.lr={{loguniform: [0, 1]}}", "the low end of a logarithmic"),
+        (f"{COMPONENTS}.autoencoder_optimizer.arguments.parameters=[autoencode]", "did you mean 'autoencoder'?"),
+        (f"{COMPONENTS}.autoencoder_optimizer.arguments.parameters=[autoencoder_optimizer]", "components need each"),
+        ("trial.arguments.architecture.arguments.codesize=3", "no component takes it; did you mean 'code_size'?"),
+        ("trial.arguments.architecture.components={}", "'autoencoder' is needed"),
+    ],
+)
+def test_a_mistake_is_one_line(small: dict[str, Any], write: Write, assignment: str, said: str) -> None:
+    with pytest.raises(DGMError) as caught:
+        read(write(small), assignment)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_components_that_do_not_fit_each_other_are_found(small: dict[str, Any], write: Write) -> None:
+    autoencoder = small["trial"]["arguments"]["architecture"]["components"]["autoencoder"]["arguments"]
+    autoencoder["encoder"]["hidden_layers"] = {"sizes": {"choice": [[8], [9]]}, "bn_decay": 0.5, "shortcut": True}
+    with pytest.raises(ConfigurationError, match=r"with a shortcut every size must equal the input size 16, not \[8\]"):
+        read(write(small))
+
+
+def test_a_batch_that_normalisation_cannot_take_is_found(small: dict[str, Any], write: Write) -> None:
+    autoencoder = small["trial"]["arguments"]["architecture"]["components"]["autoencoder"]["arguments"]
+    autoencoder["encoder"]["hidden_layers"] = {"sizes": [8, 8], "bn_decay": 0.5}
+    with pytest.raises(ConfigurationError, match="more than 1 value per channel"):
+        read(write(small), "trial.arguments.batch_size=1")
+
+
+def test_every_corner_is_tried(small: dict[str, Any], write: Write) -> None:
+    """The mistake stands in the last option of one draw alone."""
+    with pytest.raises(ConfigurationError, match=r"sizes\.0: Input should be greater than or equal to 1, not 0"):
+        read(
+            write(small),
+            f"{COMPONENTS}.autoencoder.arguments.encoder.hidden_layers.sizes={{choice: [[8], [0]]}}",
+        )
+
+
+def test_what_has_no_effect_is_named(small: dict[str, Any], write: Write) -> None:
+    architecture = small["trial"]["arguments"]["architecture"]
+    architecture["arguments"]["noise_size"] = 5
+    architecture["components"]["generator_loss"] = {"factory": "GANGeneratorLoss"}
+    small["trial"]["arguments"]["batch_size"] = {"choice": [16]}
+    study = Study.read(write(small))
+    assert study.rehearse(study.prepare()).dead == [
+        "trial.arguments.architecture.arguments.noise_size (no component uses it)",
+        "trial.arguments.architecture.components.generator_loss (no component uses it)",
+        "batch_size (its two ends are equal)",
+    ]
+
+
+def test_a_rehearsal_counts_parameters(study: Study) -> None:
+    rehearsal = study.rehearse(study.prepare())
+    smallest = (16 * 2 + 2) + (2 * 16 + 16)  # encoder and decoder without hidden layers, code of 2
+    largest = (16 * 8 + 8) + (8 * 4 + 4) + (4 * 16 + 16)
+    assert (rehearsal.fewest_parameters, rehearsal.most_parameters) == (smallest, largest)
+
+
+def test_a_grid_multiplies_the_samples_and_needs_random_search(small: dict[str, Any], write: Write) -> None:
+    path = write(small)
+    grid = "trial.arguments.seed={grid_search: [0, 1, 2]}"
+    assert Study.read(path, [grid]).trials == 12
+    with pytest.raises(ConfigurationError, match="OptunaSearch takes no grid_search, which seed is"):
+        Study.read(path, [grid, "tune.search={factory: OptunaSearch}"])
+
+
+def test_without_draws_only_one_sample_makes_sense(small: dict[str, Any], write: Write) -> None:
+    small["trial"]["arguments"] = Study.read(write(small)).plan.configuration(
+        {"batch_size": 16, "code_size": 2, "sizes": "[]", "lr": 0.01}
+    )["arguments"]
+    for decided in ("keep_checkpoint_by_metric", "threads", "device"):
+        del small["trial"]["arguments"][decided]
+    path = write(small)
+    with pytest.raises(ConfigurationError, match="nothing is drawn"):
+        Study.read(path)
+    assert Study.read(path, samples=1).trials == 1
+
+
+def test_options_win_over_the_file(small: dict[str, Any], write: Write) -> None:
+    settings = Study.read(write(small), samples=7, seed=3).settings
+    assert (settings.samples, settings.seed) == (7, 3)
+
+
+def test_resources_decide_threads_and_device(small: dict[str, Any], write: Write) -> None:
+    path = write(small)
+    two = Study.read(path, ["tune.resources={cpu: 2, gpu: 0.5}"]).plan.template["arguments"]
+    part = Study.read(path, ["tune.resources={cpu: 0.5}"]).plan.template["arguments"]
+    assert (two["threads"], two["device"]) == (2, "cuda")
+    assert (part["threads"], part["device"]) == (1, "cpu")
+
+
+def test_an_architecture_in_its_own_file_is_part_of_the_space(
+    small: dict[str, Any], write: Write, tmp_path: Path
+) -> None:
+    import json
+
+    architecture = tmp_path / "architecture.json"
+    architecture.write_text(json.dumps(small["trial"]["arguments"]["architecture"]))
+    inline = Study.read(write(small)).plan
+    small["trial"]["arguments"]["architecture"] = str(architecture)
+    assert Study.read(write(small)).plan == inline
+
+
+def test_relative_paths_are_made_absolute(
+    small: dict[str, Any], write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {"features": "x.npy", "metadata": str(tmp_path / "m.json")}
+    small["trial"]["arguments"]["data"]["source"] = {"factory": "Npy", "arguments": files}
+    source = Study.read(write(small)).plan.template["arguments"]["data"]["source"]
+    assert source["arguments"] == {"features": str(tmp_path / "x.npy"), "metadata": str(tmp_path / "m.json")}
+
+
+def test_a_missing_searcher_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dgm_ray.tune.settings.find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'dgm-ray\[optuna\]'"):
+        OptunaSearch().check()
+
+
+def test_asha_ends_trials_by_itself_only_before_their_last_epoch() -> None:
+    scheduler = ASHA(grace_period=2).make("best_x", epochs=8)
+    assert scheduler._max_t > 8
