@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from dgm_ray.errors import ConfigurationError, nearest
+from dgm_ray.errors import ConfigurationError
 
 REAL = ("uniform", "quniform", "loguniform", "qloguniform", "normal")
 INTEGER = ("randint", "qrandint", "lograndint")
@@ -150,22 +150,19 @@ def labels_of(places: list[Place]) -> dict[Place, str]:
 def assign(node: dict[str, Any], assignment: str) -> None:
     """Carry out ``a.b.c=value`` (the value as YAML) on a mapping that was read from a file.
 
-    Raises ConfigurationError when a step on the way does not exist; the last may be new (the signature judges it).
+    Steps that are not there are made; the signatures judge them afterwards. Raises ConfigurationError for a step that
+    is no mapping.
     """
     place, sign, text = assignment.partition("=")
     if not sign or not all(place.split(".")):
         raise ConfigurationError("--set", "should be a.b.c=value", assignment)
     *parents, last = place.split(".")
     for depth, step in enumerate(parents):
-        if not isinstance(node, dict) or step not in node:
-            known = list(node) if isinstance(node, dict) else []
-            missing = ".".join(parents[: depth + 1])
-            raise ConfigurationError(f"--set {place}", f"{missing} is not there{nearest(step, known)}")
-        if isinstance(node[step], dict):  # a copy: a YAML alias may hold the same mapping at another place
-            node[step] = dict(node[step])
+        below = node[step] if step in node else {}
+        if not isinstance(below, dict):
+            raise ConfigurationError(f"--set {place}", f"{'.'.join(parents[: depth + 1])} is not a mapping", below)
+        node[step] = dict(below)  # a copy: a YAML alias may hold the same mapping at another place
         node = node[step]
-    if not isinstance(node, dict):
-        raise ConfigurationError(f"--set {place}", f"{'.'.join(parents)} is not a mapping")
     try:
         node[last] = parse_yaml(text)
     except ValueError as error:

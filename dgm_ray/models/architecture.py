@@ -40,6 +40,9 @@ def build_architecture(
             raise ConfigurationError(path, f"an architecture needs {key!r}")
         if not isinstance(node[key], Mapping):
             raise ConfigurationError(f"{path}.{key}", "should be a mapping", node[key])
+    for name, component in node["components"].items():
+        if not (isinstance(component, Mapping) and "factory" in component):
+            raise ConfigurationError(f"{path}.components.{name}", "a component is a mapping with a factory", component)
     given = node["arguments"]
     known = shareable(model)
     for key in given:

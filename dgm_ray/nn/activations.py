@@ -45,16 +45,17 @@ class Tanh(nn.Module):
 
 @register
 class LeakyReLU(nn.Module):
-    """x where positive, else negative_slope * x, of any shape."""
+    """x where positive, else negative_slope * x, of any shape.
 
-    negative_slope: Tensor
+    The slope is a Python number: as a tensor it would cost every step a slower kernel, and it is hardly ever searched.
+    """
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
-        self.register_buffer("negative_slope", torch.tensor(float(negative_slope)), persistent=False)
+        self.negative_slope = negative_slope
 
     def forward(self, features: Tensor) -> Tensor:
-        return F.prelu(features, self.negative_slope)  # takes the slope as a tensor, unlike leaky_relu
+        return F.leaky_relu(features, self.negative_slope)
 
 
 class CategoricalSampling(nn.Module):

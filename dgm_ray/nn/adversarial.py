@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from dgm_ray.nn.entropies import binary_cross_entropies
+from dgm_ray.nn.entropies import FLOOR, binary_cross_entropies
 from dgm_ray.registry import NonNegativeFloat, register
 
 Discriminator = Callable[[Tensor], Tensor]
@@ -27,9 +27,7 @@ class GANDiscriminatorLoss(nn.Module):
 
     def forward(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
         on_real, on_fake = discriminator(real), discriminator(fake)  # (rows,)
-        positive = positive_labels(on_real, self.smooth_positive_labels)  # (rows,)
-        negative = torch.zeros_like(on_fake)  # (rows,)
-        return binary_cross_entropies(on_real, positive).mean() + binary_cross_entropies(on_fake, negative).mean()
+        return passing(on_real, self.smooth_positive_labels) + passing(1 - on_fake, smooth=False)
 
 
 @register
@@ -41,8 +39,7 @@ class GANGeneratorLoss(nn.Module):
         self.smooth_positive_labels = smooth_positive_labels
 
     def forward(self, discriminator: Discriminator, fake: Tensor) -> Tensor:
-        on_fake = discriminator(fake)  # (rows,)
-        return binary_cross_entropies(on_fake, positive_labels(on_fake, self.smooth_positive_labels)).mean()
+        return passing(discriminator(fake), self.smooth_positive_labels)
 
 
 @register
@@ -112,6 +109,16 @@ def gradient_penalty(discriminator: Discriminator, rows: Tensor) -> Tensor:
     return (norms - 1).square().mean()
 
 
-def positive_labels(scores: Tensor, smooth: bool) -> Tensor:
-    """Return the labels of what should pass for real, shaped as ``scores``: 1, or draws from U[0.9, 1)."""
-    return 0.9 + 0.1 * torch.rand_like(scores) if smooth else torch.ones_like(scores)
+def passing(probabilities: Tensor, smooth: bool) -> Tensor:
+    """Return the mean binary cross-entropy, of shape (), of (rows,) probabilities of what should pass for real.
+
+    smooth: against labels drawn from U[0.9, 1) for each row, instead of 1.
+    """
+    if not smooth:  # of the two terms one is left
+        return -(probabilities + FLOOR).log().mean()
+    return binary_cross_entropies(probabilities, smooth_labels(probabilities)).mean()
+
+
+def smooth_labels(probabilities: Tensor) -> Tensor:
+    """Return a draw from U[0.9, 1) for each of the probabilities."""
+    return 0.9 + 0.1 * torch.rand_like(probabilities)

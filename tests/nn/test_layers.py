@@ -172,7 +172,7 @@ def test_layers_from_a_configuration(md7: Metadata) -> None:
     )
     outputs = network(hidden, output, 4)(torch.rand(5, 4))
     assert outputs.shape == (5, 13)
-    assert hidden.layers[1][1].negative_slope.item() == pytest.approx(0.2)
+    assert hidden.layers[1][1].negative_slope == pytest.approx(0.2)
 
 
 def test_multi_output_activates_each_block(md7: Metadata) -> None:

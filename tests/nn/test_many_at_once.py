@@ -62,9 +62,9 @@ def test_lanes_of_an_autoencoder_have_finite_gradients(
 
 def test_lanes_without_draws_equal_single_models(md7: Metadata) -> None:
     models: list[nn.Module] = []
-    for seed, slope in ((1, 0.1), (2, 0.3)):
+    for seed in (1, 2):
         torch.manual_seed(seed)
-        hidden = HiddenLayers(13, partial(LeakyReLU, slope), sizes=(7, 7), shortcut=False)
+        hidden = HiddenLayers(13, partial(LeakyReLU, 0.2), sizes=(7, 7), shortcut=False)
         models.append(FeedForward(SingleInputLayer(13), hidden, MultiOutputLayer(7, md7, SoftmaxSampling)))
     base, parameters, buffers = lanes(models)
     features = torch.randn(5, 13)

@@ -3,9 +3,14 @@
 import copy
 import json
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +53,11 @@ SMALL: dict[str, Any] = {
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
+# Between processes of one machine; a token would be written into the home folder.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"} | {
+    "RAY_AUTH_MODE": "disabled"
+}
+
 
 @pytest.fixture
 def small() -> dict[str, Any]:
@@ -77,15 +87,39 @@ def data(study: Study) -> Prepared:
     return study.prepare()
 
 
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Ray cluster of one node, started once for all tests. Ended by its own process group."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tempfile.mkdtemp(prefix="ray")  # short: Ray's sockets lie in it
+    line = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--include-dashboard=false"]
+    line += [f"--port={port}", "--num-cpus=2", "--num-gpus=0", f"--temp-dir={folder}", "--disable-usage-stats"]
+    log = tmp_path_factory.mktemp("ray") / "log"
+    with log.open("w") as file:
+        head = subprocess.Popen(line, stdout=file, stderr=file, start_new_session=True, env=ENVIRONMENT)
+        try:
+            deadline = time.monotonic() + 60
+            while "Ray runtime started" not in log.read_text():
+                assert head.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+            yield f"127.0.0.1:{port}"
+        finally:
+            os.killpg(head.pid, signal.SIGKILL)
+            head.wait()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
     """Run ``python -m MODULE ARGUMENTS`` in an empty folder, as a user would; two minutes at most."""
 
     def run(module: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
         line = [sys.executable, "-m", module, *map(str, arguments)]
-        environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
         return subprocess.run(
-            line, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False, env=environment
+            line, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False, env=ENVIRONMENT
         )
 
     return run

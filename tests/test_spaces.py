@@ -1,0 +1,109 @@
+"""Every search space that comes with the project: it checks, it trains, and none of its knobs is dead.
+
+Spaces are found by their files; a new one is tested without being named here.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dgm_ray.data import Prepared
+from dgm_ray.space import Draw, fill
+from dgm_ray.training import modules_of
+from dgm_ray.tune.study import Study, task_of
+
+SPACES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
+STUDIES = {path.stem: Study.read(path) for path in SPACES}
+KNOBS = [(name, label) for name, study in STUDIES.items() for label in study.plan.draws]
+
+# Draws that cannot change the weights of one epoch, each with its reason.
+QUIET: dict[tuple[str, str], str] = {}
+
+
+def test_there_are_spaces() -> None:
+    assert len(SPACES) >= 4
+
+
+@pytest.fixture(scope="module", params=STUDIES)
+def prepared(request: pytest.FixtureRequest) -> tuple[Study, Prepared]:
+    study = STUDIES[request.param]
+    return study, study.prepare()
+
+
+def test_every_corner_builds_and_everything_is_used(prepared: tuple[Study, Prepared]) -> None:
+    study, data = prepared
+    rehearsal = study.rehearse(data)
+    assert rehearsal.dead == []
+    assert 0 < rehearsal.fewest_parameters <= rehearsal.most_parameters
+
+
+def test_it_is_commented(prepared: tuple[Study, Prepared]) -> None:
+    """What, how to run, and why: a comment above, and beside at least every third draw."""
+    study, _ = prepared
+    text = study.path.read_text()
+    assert text.startswith("# ")
+    assert f"python -m dgm_ray.tune search_spaces/{study.path.name}" in text
+    beside = [line for line in text.splitlines() if " # " in line]
+    assert 3 * len(beside) >= len(study.plan.draws)
+
+
+def weights_after_one_epoch(study: Study, data: Prepared, moved: str, end: int) -> str:
+    """Return a digest of all weights after an epoch with every draw low, but ``moved`` at one of its ends."""
+    values = {place: draw.ends[0] for place, draw in study.plan.draws.values()}
+    place, draw = study.plan.draws[moved]
+    values[place] = draw.ends[end]
+    training = task_of(fill(study.plan.template, values)).start(data)
+    torch.manual_seed(1)  # what a draw does to the initial weights alone is not enough for a knob of the training
+    training.advance()
+    digest = hashlib.sha256()
+    for name, module in sorted(modules_of(training.architecture.components).items()):
+        for key, tensor in module.state_dict().items():
+            digest.update(f"{name}.{key}{tuple(tensor.shape)}".encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, Prepared]:
+    return {name: study.prepare() for name, study in STUDIES.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "label"), KNOBS)
+def test_the_knob_is_alive(name: str, label: str, tables: dict[str, Prepared]) -> None:
+    study, data = STUDIES[name], tables[name]
+    low, high = (weights_after_one_epoch(study, data, label, end) for end in (0, 1))
+    assert low == weights_after_one_epoch(study, data, label, 0), "the same seed gives the same weights"
+    assert (low != high) == ((name, label) not in QUIET)
+
+
+def test_quiet_knobs_exist_and_have_a_reason() -> None:
+    assert set(QUIET) <= set(KNOBS)
+    assert all(QUIET.values())
+
+
+def test_the_test_of_dead_knobs_finds_one(tables: dict[str, Prepared]) -> None:
+    """Patience does not act in the first epoch: drawn, it is a dead knob."""
+    study = Study.read(SPACES[0])
+    arguments: dict[str, Any] = study.plan.template["arguments"]
+    arguments["patience"] = Draw("randint", (5, 50))
+    data = tables[SPACES[0].stem]
+    low, high = (weights_after_one_epoch(study, data, "patience", end) for end in (0, 1))
+    assert low == high
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_trial_of_one_epoch_beats_nothing_but_runs(name: str, tables: dict[str, Prepared]) -> None:
+    study, data = STUDIES[name], tables[name]
+    values = {place: draw.ends[0] for place, draw in study.plan.draws.values()}
+    configuration = fill(study.plan.template, values)
+    configuration["arguments"] |= {"epochs": 1}
+    training = task_of(configuration).start(data)
+    metrics = training.advance()
+    assert training.reason == "epochs"
+    assert study.plan.metric in metrics
+    assert training.best is not None
+    assert training.best.metric == metrics[study.plan.metric]

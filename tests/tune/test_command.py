@@ -1,0 +1,174 @@
+"""The command as a user runs it, in an empty folder, with its results, its database and its winner read back."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from .conftest import ENVIRONMENT, Command
+
+pytestmark = pytest.mark.slow
+Write = Callable[[dict[str, Any]], Path]
+
+
+def runs_of(folder: Path) -> tuple[Any, list[Any], Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("dgm_ray")
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 1
+    return parents[0], [run for run in runs if run is not parents[0]], client
+
+
+def test_a_study_from_file_to_repeated_winner(
+    small: dict[str, Any], write: Write, command: Command, tmp_path: Path
+) -> None:
+    path = write(small)
+    done = command("dgm_ray.tune", path, "--seed", 1)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stdout.splitlines() if re.match(r"[* ] \d{3}  val_imputation_rmse", line)]
+    assert len(lines) == 4, done.stdout
+    folder = tmp_path / "results" / "small"
+    for said in ("means and modes", "why trials ended:", f"best: {folder / 'best.json'}", "mlflow ui --backend-store"):
+        assert said in done.stdout.replace(str(Path(sys.executable).with_name("mlflow")), "mlflow")
+
+    table = pd.read_parquet(folder / "results.parquet")
+    assert len(table) == 4
+    assert table["val_imputation_rmse"].iloc[0] == table["val_imputation_rmse"].min()
+    assert set(table["status"]) <= {"completed", "stopped"}
+    best = json.loads((folder / "best.json").read_text())
+    assert best["expected"]["val_imputation_rmse"] == table["val_imputation_rmse"].iloc[0]
+    assert best["arguments"]["epochs"] == table["epochs"].iloc[0]
+
+    parent, trials, client = runs_of(tmp_path)
+    assert len(trials) == 4
+    assert {run.info.status for run in [parent, *trials]} == {"FINISHED"}
+    assert parent.data.metrics["best_val_imputation_rmse"] == table["val_imputation_rmse"].iloc[0]
+    assert parent.data.metrics["baseline_val_imputation_rmse"] > 0
+    assert "test_imputation_rmse" in parent.data.metrics
+    assert re.fullmatch(r"[0-9a-f]{64}", parent.data.tags["data_hash"])
+    names = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert names == {"best.json", "results.csv", "results.parquet", "small.json", "study.json"}
+    rows = {row.trial_id: row for row in table.itertuples()}
+    for run in trials:
+        row = rows[run.data.tags["trial_id"]]
+        assert run.data.params.keys() == {"batch_size", "code_size", "sizes", "lr"}
+        assert (run.data.tags["status"], run.data.tags["reason"]) == (row.status, row.reason)
+        for name in ("autoencoder_loss", "val_imputation_rmse"):
+            steps = [metric.step for metric in client.get_metric_history(run.info.run_id, name)]
+            assert steps == list(range(1, row.epochs + 1))
+    kept = [run for run in trials if client.list_artifacts(run.info.run_id, "checkpoint")]
+    assert len(kept) == 3, "the checkpoints of the best three"
+
+    repeated = command("dgm_ray.tasks.runner", folder / "best.json")
+    assert repeated.returncode == 0, repeated.stdout + repeated.stderr
+    assert repeated.stdout.count("reproduced: ") == len(best["expected"])
+
+    refused = command("dgm_ray.tune", path)
+    assert refused.returncode == 2
+    assert "--resume it, --overwrite it, or give another --name" in refused.stderr
+
+
+def test_trials_that_diverge_do_not_end_the_study(
+    small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str
+) -> None:
+    components = small["trial"]["arguments"]["architecture"]["components"]
+    components["autoencoder"]["arguments"]["decoder"] = {}  # without bounds
+    components["autoencoder_optimizer"]["arguments"]["lr"] = {"grid_search": [1e30, 0.01]}
+    small["tune"] = {"samples": 1}
+    done = command("dgm_ray.tune", write(small), "--name", "two", "--address", cluster)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = pd.read_parquet(tmp_path / "results" / "two" / "results.parquet")
+    assert list(table["status"]) == ["completed", "diverged"]
+    _, trials, _ = runs_of(tmp_path)
+    assert sorted(run.info.status for run in trials) == ["FAILED", "FINISHED"]
+
+
+def test_a_check_starts_and_writes_nothing(
+    small: dict[str, Any], write: Write, command: Command, tmp_path: Path
+) -> None:
+    path = write(small)
+    done = command("dgm_ray.tune", path, "--check", "--set", "trial.arguments.architecture.arguments.noise_size=3")
+    assert done.returncode == 0, done.stderr
+    assert "TrainAutoEncoder, 4 draws, 4 trials of at most 4 epochs, 82 to 252 parameters" in done.stdout
+    assert "has no effect: trial.arguments.architecture.arguments.noise_size" in done.stdout
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--set", "tune.resources.gpu=1"], "error: tune.resources.gpu: "),
+        (["--set", "tune.resources.cpu=1000"], "error: tune.resources.cpu: a trial cannot have more than the "),
+        (["--set", "trial.arguments.epoch=1"], "error: trial.arguments.epoch: "),
+        (["--resume"], "there is no study here to resume"),
+        (["--address", "127.0.0.1:1"], "error: --address: no Ray cluster answers"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(
+    small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str, options: list[str], said: str
+) -> None:
+    path = write(small)
+    done = command("dgm_ray.tune", path, "--address", cluster, *options)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == done.stderr.splitlines()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_study_is_summarised_and_goes_on(
+    small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str, stop: signal.Signals
+) -> None:
+    small["tune"] = {"samples": 6}
+    small["trial"]["arguments"] |= {"epochs": 400, "evaluate_every": 20}
+    path = write(small)
+    line = [sys.executable, "-u", "-m", "dgm_ray.tune", str(path), "--address", cluster]
+    with subprocess.Popen(
+        line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
+    ) as running:
+        assert running.stdout is not None
+        said = ""
+        deadline = time.monotonic() + 90
+        while " 00" not in said and time.monotonic() < deadline:
+            said += running.stdout.readline()
+        running.send_signal(stop)
+        said += running.communicate(timeout=60)[0]
+    assert running.returncode == 128 + stop, said
+    assert "the study was stopped first" in said
+    table = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet")
+    finished = set(table[table["status"] == "completed"]["trial"])
+    assert 1 <= len(finished) < 6
+
+    resumed = command("dgm_ray.tune", path, "--resume", "--address", cluster)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    again = {int(number) for number in re.findall(r"^[* ] (\d{3})  val", resumed.stdout, re.MULTILINE)}
+    assert again | finished == set(range(6))
+    assert not again & finished, "what was finished is not run again"
+    table = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet")
+    assert list(table["status"]) == ["completed"] * 6
+    parent, trials, _ = runs_of(tmp_path)
+    assert {run.info.status for run in [parent, *trials]} == {"FINISHED"}
+    assert len(trials) == 6
+
+
+def test_optuna_searches(small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str) -> None:
+    small["tune"] |= {"search": {"factory": "OptunaSearch", "arguments": {"startup_trials": 2}}}
+    done = command(
+        "dgm_ray.tune", write(small), "--samples", 5, "--set", "trial.arguments.epochs=3", "--address", cluster
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet")
+    assert len(table) == 5
+    assert table["draw:lr"].between(1e-3, 1e-1).all()

@@ -1,0 +1,82 @@
+"""Why a trial ended, whether it can win, and in which order."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dgm_ray.tune.outcomes import Outcome, best_first, outcome_of, reasons
+
+
+def ray_trial(result: dict[str, Any] | None, status: str = "TERMINATED", error: str = "") -> Any:
+    return SimpleNamespace(
+        last_result=result,
+        status=status,
+        trial_id="t",
+        experiment_tag="7_lr=0.1",
+        config={"lr": 0.1},
+        checkpoint=None,
+        get_error=lambda: RuntimeError(error) if error else None,
+    )
+
+
+def reported(reason: str, *, done: bool, score: float = 0.25) -> dict[str, Any]:
+    return {"epoch": 3, "reason": reason, "done": done, "seconds": 1.5, "best_val_x": score, "best_epoch": 2}
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "said"),
+    [
+        (reported("epochs", done=True), "completed", "all epochs done"),
+        (reported("", done=True), "stopped", "stopped by ASHA at epoch 3"),
+        (reported("early stop: no better", done=True), "early stop", "early stop: no better"),
+        (reported("diverged: loss is nan", done=True), "diverged", "diverged: loss is nan"),
+        (reported("failed: ValueError: x", done=True), "failed", "failed: ValueError: x"),
+        (reported("", done=False), "interrupted", "the study was stopped first"),
+        ({"config": {}}, "interrupted", "the study was stopped first"),
+        (None, "interrupted", "the study was stopped first"),
+    ],
+)
+def test_status_and_reason(result: dict[str, Any] | None, status: str, said: str) -> None:
+    outcome = outcome_of(ray_trial(result), "val_x", scheduler="ASHA")
+    assert (outcome.status, outcome.reason, outcome.number) == (status, said, 7)
+
+
+def test_a_process_that_died_is_a_failure() -> None:
+    outcome = outcome_of(ray_trial(reported("", done=False), "ERROR", "the\nactor died"), "val_x", scheduler="ASHA")
+    assert (outcome.status, outcome.reason) == ("failed", "failed: the actor died")
+
+
+def test_figures_are_those_of_the_best_epoch() -> None:
+    outcome = outcome_of(ray_trial(reported("epochs", done=True)), "val_x", scheduler="FIFO")
+    assert (outcome.score, outcome.measures, outcome.best_epoch, outcome.epochs, outcome.seconds) == (
+        0.25,
+        {"val_x": 0.25},
+        2,
+        3,
+        1.5,
+    )
+
+
+def made(number: int, status: str, score: float) -> Outcome:
+    return Outcome(str(number), number, {}, status, f"because of {status}", score)
+
+
+def test_a_trial_that_failed_or_diverged_or_has_no_score_cannot_win() -> None:
+    outcomes = [
+        made(1, "failed", 0.1),
+        made(2, "diverged", 0.1),
+        made(3, "completed", math.nan),
+        made(4, "stopped", 0.3),
+        made(5, "completed", 0.2),
+        made(6, "early stop", 0.2),
+    ]
+    assert [one.number for one in best_first(outcomes)] == [5, 6, 4]
+    assert reasons([*outcomes, made(7, "failed", 0)]) == {
+        "because of failed": 2,
+        "because of completed": 2,
+        "because of diverged": 1,
+        "because of stopped": 1,
+        "because of early stop": 1,
+    }
