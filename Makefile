@@ -32,8 +32,8 @@ test: lint
 	$(BIN)/python -m pytest -m slow --durations=10
 
 bench: $(VENV)/.ready-to-test
-	$(BIN)/python benchmarks/epoch.py
-	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python -m benchmarks.epoch
+	$(BIN)/python -m benchmarks.overhead
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -119,14 +119,14 @@ def write_space(folder: Path, trials: int) -> None:
     for name in ("autoencoder", "generator", "discriminator"):
         arguments = {"parameters": [name], "lr": {"loguniform": [1e-4, 1e-2]}}
         components[f"{name}_optimizer"] = {"factory": "Adam", "arguments": arguments}
-    arguments = {
+    trial: dict[str, object] = {
         "data": data | {"missing_probability": 0.2, "seed": 0},
         "batch_size": 64,
         "epochs": 1,
         "architecture": {"arguments": {"noise_size": 16, "code_size": 8}, "components": components},
     }
     tune = {"metric": "val_imputation_rmse", "samples": trials, "resources": {"cpu": 1}, "seed": 0}
-    space = {"tune": tune, "trial": {"task": "TrainMedGAN", "arguments": arguments}}
+    space = {"tune": tune, "trial": {"task": "TrainMedGAN", "arguments": trial}}
     (folder / "space.yaml").write_text(yaml.safe_dump(space))
 
 
