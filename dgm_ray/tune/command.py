@@ -47,15 +47,17 @@ def tune(
 ) -> None:
     """Search SPACE with Ray Tune and compare what was found in MLflow.
 
-    Prints a line for each trial that ends, then the best ones beside the means-and-modes baseline, and writes best.json
-    (which `python -m dgm_ray.tasks.runner` repeats) and results.parquet. Ctrl-C stops neatly: what is there is
-    summarised, and --resume goes on.
+    Prints a line for each trial that ends and the best beside the means-and-modes baseline.
+
+    Writes best.json, which `python -m dgm_ray.tasks.runner` repeats, and results.parquet.
+
+    Ctrl-C stops neatly: what is there is summarised, and --resume goes on.
 
     Examples:
 
       python -m dgm_ray.tune search_spaces/medgan.yaml --check
 
-      python -m dgm_ray.tune search_spaces/medgan.yaml --samples 8 --set trial.arguments.epochs=20 --name short
+      python -m dgm_ray.tune search_spaces/medgan.yaml --samples 8 --name short
     """
     with one_line_errors():
         if resume and overwrite:

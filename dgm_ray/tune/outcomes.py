@@ -64,7 +64,7 @@ def outcome_of(trial: RayTrial, metric: str, *, scheduler: str) -> Outcome:
 
 
 def number_of(trial: RayTrial) -> int:
-    """Return the trial's number in its study, from 1: Ray's experiment tag begins with it."""
+    """Return the trial's number in its study: Ray's experiment tag begins with it."""
     return int(str(trial.experiment_tag).split("_")[0])
 
 

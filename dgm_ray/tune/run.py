@@ -21,7 +21,7 @@ from dgm_ray.data import Prepared
 from dgm_ray.evaluation import baseline
 from dgm_ray.tune.console import ConsoleCallback, print_summary
 from dgm_ray.tune.observer import Observer
-from dgm_ray.tune.outcomes import Outcome, best_first, outcome_of
+from dgm_ray.tune.outcomes import Outcome, best_first, number_of, outcome_of
 from dgm_ray.tune.place import Place
 from dgm_ray.tune.results import write_best, write_results
 from dgm_ray.tune.search import param_space
@@ -137,7 +137,7 @@ def _fit(study: Study, data: Prepared, place: Place, tracker: Tracker, watch: Wa
 
 def trial_name(trial: RayTrial) -> str:
     """Return a trial's name and folder: its number. What was drawn is in the results, not in a path."""
-    return f"trial_{int(str(trial.experiment_tag).split('_')[0]):04d}"
+    return f"trial_{number_of(trial):04d}"
 
 
 def _open(tracker: Tracker, study: Study, data: Prepared, place: Place) -> None:

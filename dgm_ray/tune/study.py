@@ -166,7 +166,9 @@ def _template(trial: Any, settings: Settings) -> dict[str, Any]:
     task = TASKS.get(trial["task"], "trial.task")
     check_keys(trial["arguments"], parameters(task), ARGUMENTS, trial["task"])
     arguments = read_draws(absolute_paths(trial["arguments"], task), ARGUMENTS)
-    if isinstance(arguments.get("architecture"), str):  # its draws are part of the space, and trials need no file
+    if "architecture" in arguments and isinstance(
+        arguments["architecture"], str
+    ):  # its draws are part of the space, and trials need no file
         arguments["architecture"] = read_draws(read_file(arguments["architecture"]), f"{ARGUMENTS}.architecture")
     for place, draw in draws_of(arguments["data"] if "data" in arguments else None):
         rule = "the data is prepared once for all trials, so nothing in it can be drawn"

@@ -1,22 +1,12 @@
+"""The toy table of the contract with the samples and classes that metadata may have."""
+
+from dataclasses import replace
+
 import pytest
 
-from dgm_ray.data import Metadata, Variable
+from dgm_ray.data import Metadata
 
 
 @pytest.fixture(scope="session")
-def md7() -> Metadata:
-    """The toy metadata of the contract, section 8."""
-    return Metadata(
-        (
-            Variable("n1", "numerical"),
-            Variable("b1", "binary"),
-            Variable("b2", "binary"),
-            Variable("c1", "categorical", 3),
-            Variable("n2", "numerical"),
-            Variable("c2", "categorical", 5),
-            Variable("b3", "binary"),
-        ),
-        num_samples=4,
-        num_classes=2,
-        classes=("no", "yes"),
-    )
+def md7(md7: Metadata) -> Metadata:
+    return replace(md7, num_samples=4, num_classes=2, classes=("no", "yes"))

@@ -39,22 +39,6 @@ class Auto(nn.Module):
 
 
 @pytest.fixture
-def md7() -> Metadata:
-    """13 columns; blocks [n1], [b1 b2], [c1], [n2], [c2], [b3]."""
-    return Metadata(
-        (
-            Variable("n1", "numerical"),
-            Variable("b1", "binary"),
-            Variable("b2", "binary"),
-            Variable("c1", "categorical", 3),
-            Variable("n2", "numerical"),
-            Variable("c2", "categorical", 5),
-            Variable("b3", "binary"),
-        )
-    )
-
-
-@pytest.fixture
 def s3() -> Metadata:
     return Metadata((Variable("n", "numerical"), Variable("b", "binary"), Variable("c", "categorical", 3)))
 
