@@ -45,7 +45,7 @@ def run_file(path: Path) -> bool:
         raise ConfigurationError(".".join(place), "a configuration has no draws (a search space has)", str(draw))
     task = call(TASKS.get(node["task"], "task"), node["arguments"], path="arguments")
     console = Console()
-    return _compare(expected, task.run(console), console)
+    return _compare(expected, task.run(console, node), console)
 
 
 def _compare(expected: dict[str, Any], found: dict[str, Any], console: Any) -> bool:

@@ -78,8 +78,10 @@ class TrainTask:
     device: Device = "auto"
     threads: PositiveInt = 1
 
-    def start(self, data: Prepared | None = None) -> Training:
-        """Return the training, ready for its first epoch. ``data``: already prepared, as a study's trials get it.
+    def start(self, data: Prepared | None = None, configuration: Mapping[str, Any] | None = None) -> Training:
+        """Return the training, ready for its first epoch.
+
+        data: already prepared, as a study's trials get it. configuration: of this task, for the checkpoints.
 
         Raises ConfigurationError or DataError, and leaves torch's seed and threads set.
         """
@@ -107,6 +109,7 @@ class TrainTask:
             evaluate_every=self.evaluate_every,
             metric=self.keep_checkpoint_by_metric,
             patience=self.patience,
+            configuration=configuration,
         )
 
     def check_data(self, data: Prepared) -> None:
@@ -165,11 +168,13 @@ class TrainTask:
                     raise ConfigurationError(place, f"components do not fit each other ({error})") from None
         return architecture
 
-    def run(self, console: Console) -> dict[str, Any]:
+    def run(self, console: Console, configuration: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Train to the end, write the checkpoint and the log that were asked for, and return the best figures."""
         data = self.data.prepare()
         self.rehearse(data.metadata)
-        training = self.start(data)
+        training = self.start(data, configuration)
+        if self.seed is None:
+            console.print(f"seed {training.seed}", highlight=False)
         saved = self.checkpoints
         if saved and saved.continue_from_output and saved.output.exists():
             training.load(read_checkpoint(saved.output), str(saved.output))

@@ -1,6 +1,8 @@
 """A training: epochs, measures, the best weights, and when to stop. It writes nothing; its owner decides where."""
 
+import json
 import math
+import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dgm_ray import __version__
 from dgm_ray.models import Architecture
 from dgm_ray.training.checkpoints import copy_states, load_states
 from dgm_ray.training.loop import Loop
@@ -32,6 +35,7 @@ class Training:
 
     measure: scores the model on validation data, every ``evaluate_every`` epochs and after the last. metric: which
     measure keeps the best weights; smaller is better. patience: stop when it has not improved for so many epochs.
+    configuration: what describes all this, as plain data; checkpoints carry it.
     """
 
     def __init__(
@@ -45,10 +49,12 @@ class Training:
         evaluate_every: int = 1,
         metric: str | None = None,
         patience: int | None = None,
+        configuration: Mapping[str, Any] | None = None,
     ) -> None:
         self.architecture, self._loop, self._measure = architecture, loop, measure
-        self.epochs, self._seed, self._evaluate_every = epochs, seed, evaluate_every
+        self.epochs, self.seed, self._evaluate_every = epochs, seed, evaluate_every
         self.metric, self._patience = metric, patience
+        self._configuration = json.dumps(configuration, sort_keys=True)
         self.epoch = 0
         self.best: Best | None = None
         self.reason = "" if epochs else "epochs"  # why it ended; empty while it goes on
@@ -77,7 +83,7 @@ class Training:
         """Measure the current weights. Training's random stream is left as it was."""
         devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
         with torch.random.fork_rng(devices):
-            torch.manual_seed(self._seed)  # the same noise in every epoch: what moves is the model
+            torch.manual_seed(self.seed)  # the same noise in every epoch: what moves is the model
             return self._measure(self.architecture.model)
 
     def state(self) -> dict[str, Any]:
@@ -87,6 +93,8 @@ class Training:
             "epoch": self.epoch,
             "reason": self.reason,
             "random_states": {"cpu": torch.get_rng_state()},
+            "configuration": self._configuration,
+            "versions": {"dgm_ray": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
         }
         if torch.cuda.is_available():
             state["random_states"]["cuda"] = torch.cuda.get_rng_state_all()

@@ -30,9 +30,6 @@ class Plan:
         configuration: dict[str, Any] = fill(self.template, filled)
         return configuration
 
-    def configuration_text(self, values: Mapping[str, Any]) -> str:
-        return json.dumps(self.configuration(values), sort_keys=True)
-
 
 def encoded(option: Any) -> Any:
     """Return an option of a choice as searchers and trackers can name it: lists and mappings as JSON text."""

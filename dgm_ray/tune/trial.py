@@ -7,7 +7,6 @@ waits for them at a study's end.
 from __future__ import annotations
 
 import math
-import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from dgm_ray import __version__
 from dgm_ray.data import Prepared
 from dgm_ray.tune.plan import Plan
 
@@ -61,15 +59,9 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         self._saved = time.monotonic()
         if self._failure or self._training is None:
             return
-        import torch
-
         from dgm_ray.training import write_checkpoint
 
-        state = self._training.state() | {
-            "configuration": self._plan.configuration_text(self.config),
-            "versions": {"dgm_ray": __version__, "torch": str(torch.__version__), "python": sys.version.split()[0]},
-        }
-        write_checkpoint(Path(checkpoint_dir) / CHECKPOINT, state)
+        write_checkpoint(Path(checkpoint_dir) / CHECKPOINT, self._training.state())
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Go on from a checkpoint folder."""
@@ -92,7 +84,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
 
             node = self._plan.configuration(self.config)
             task: TrainTask = call(TASKS.get(node["task"], "trial.task"), node["arguments"], path="trial.arguments")
-            self._training = task.start(self._data)
+            self._training = task.start(self._data, node)
         return self._training
 
     def _fail(self, error: Exception) -> None:

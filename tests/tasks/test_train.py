@@ -55,7 +55,7 @@ def test_every_model_has_a_task() -> None:
 
 @all_tasks
 def test_a_run_writes_what_the_contract_says(name: str, task: Task, console: Console, written: dict[str, Any]) -> None:
-    found = task(name, epochs=3, evaluate_every=2, **written).run(console)
+    found = task(name, epochs=3, evaluate_every=2, **written).run(console, {"task": name})
     header, *rows = rows_of(Path(written["logs"]))
     assert header == ["epoch", "metric_name", "metric_value", "time"]
     assert b"\r\n" in Path(written["logs"]).read_bytes()
@@ -69,6 +69,8 @@ def test_a_run_writes_what_the_contract_says(name: str, task: Task, console: Con
     assert all(float(row[3]) >= 0 for row in rows)
     state = read_checkpoint(Path(written["checkpoints"]["output"]))
     assert state["epoch"] == 3
+    assert json.loads(state["configuration"]) == {"task": name}
+    assert state["versions"]["torch"] == torch.__version__
     best = min((2, 3), key=lambda epoch: values[epoch, "val_imputation_rmse"])
     assert state["best_epoch"] == found["best_epoch"] == best
     assert state["best_metric"] == values[best, "val_imputation_rmse"]
