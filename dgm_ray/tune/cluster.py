@@ -1,5 +1,6 @@
 """Where trials run: Ray on this machine, or a cluster that is there."""
 
+import logging
 import socket
 
 import ray
@@ -12,6 +13,7 @@ CONNECT_SECONDS = 5.0
 
 def start_ray(needed: Resources, address: str | None) -> None:
     """Start Ray here, or join a cluster. Raises StudyError if one trial needs more than there is."""
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is in its line, its table, its run
     if not ray.is_initialized():
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         try:

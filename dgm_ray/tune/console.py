@@ -77,8 +77,8 @@ def print_summary(
 ) -> None:
     """Print the best trials with the baseline beside them, the winner's test figures, and why trials ended."""
     ranked = best_first(outcomes)[: SHOWN if console.width >= NARROW else SHOWN_NARROW]
-    title = f"best of {len(outcomes)} trials by {plan.metric}, smaller is better"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    console.print(f"best of {len(outcomes)} trials by {plan.metric}, smaller is better", style="bold", highlight=False)
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("trial", no_wrap=True)
     for one in ranked:
         table.add_column(f"{one.number:03d}", justify="right")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial as RayTrial
 
 COMPLETED, STOPPED, EARLY, DIVERGED, FAILED, INTERRUPTED = (
@@ -83,7 +84,9 @@ def reasons(outcomes: Sequence[Outcome]) -> dict[str, int]:
 
 def _status(trial: RayTrial, reason: str, done: bool, epochs: int, scheduler: str) -> tuple[str, str]:
     if trial.status == RayTrial.ERROR:
-        return FAILED, f"failed: {_last_line(trial)}"
+        error = trial.get_error()
+        died = error is None or isinstance(error, RayActorError)
+        return FAILED, "failed: its process died" if died else f"failed: {' '.join(str(error).split())[:200]}"
     if reason == "epochs":
         return COMPLETED, "all epochs done"
     for status in (EARLY, DIVERGED, FAILED):
@@ -92,8 +95,3 @@ def _status(trial: RayTrial, reason: str, done: bool, epochs: int, scheduler: st
     if done:
         return STOPPED, f"stopped by {scheduler} at epoch {epochs}"
     return INTERRUPTED, "the study was stopped first"
-
-
-def _last_line(trial: RayTrial) -> str:
-    error = trial.get_error()
-    return " ".join(str(error).split())[-200:] if error else "its process died"

@@ -35,7 +35,7 @@ class Tracker:
         self._uri, self._experiment, self._artifacts = uri, experiment, artifacts
         self._queue: Queue[Callable[[], None] | None] = Queue()
         self._runs: dict[str, str] = {}
-        self.parent = ""
+        self.study = self.parent = ""
         self.problem = ""  # the first error; a study goes on without its tracker
         self._thread = Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
@@ -43,7 +43,11 @@ class Tracker:
     def open_study(
         self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], *, resume: bool = False
     ) -> None:
-        """Start the parent run. resume: go on with the last one whose tag ``study`` is the same, if there is one."""
+        """Start the study's run, called ``name``.
+
+        resume: go on with the last one whose tag ``study`` is the same, if there is one.
+        """
+        self.study = name
 
         def write() -> None:
             import mlflow
@@ -60,7 +64,7 @@ class Tracker:
                 return
             run = self._client.create_run(self._experiment_id, run_name=name, tags=dict(tags))
             self.parent = run.info.run_id
-            shown = [Param(key, str(value)[:MAX_PARAM]) for key, value in params.items()]
+            shown = [Param(key, json.dumps(value)[:MAX_PARAM]) for key, value in params.items()]
             self._client.log_batch(self.parent, params=shown)
 
         self._queue.put(write)
@@ -178,7 +182,7 @@ class TrackingCallback(Observer):
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         if trial.trial_id not in self._waiting:
             self._waiting[trial.trial_id] = []
-            self._tracker.open_trial(trial.trial_id, run_name(trial), trial.config)
+            self._tracker.open_trial(trial.trial_id, f"{self._tracker.study} {number_of(trial):03d}", trial.config)
 
     def on_trial_result(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, result: dict[str, Any], **info: Any
@@ -214,12 +218,6 @@ class TrackingCallback(Observer):
             self._tracker.log_metrics(trial_id, rows)
 
 
-def run_name(trial: RayTrial) -> str:
-    """Return a run's name: the trial's number and what was drawn, shortly."""
-    drawn = ", ".join(f"{label}={_short(value)}" for label, value in trial.config.items())
-    return f"{number_of(trial):03d} {drawn}"[:250]
-
-
 def load_mlflow() -> None:
     """Import MLflow, which takes seconds. Nothing is written yet."""
     import mlflow  # noqa: F401
@@ -250,10 +248,6 @@ def _git(*arguments: str) -> str:
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _milliseconds() -> int:

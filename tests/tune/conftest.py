@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -87,9 +87,16 @@ def data(study: Study) -> Prepared:
     return study.prepare()
 
 
+class Head(NamedTuple):
+    """A Ray cluster of one node; its processes are those of its session."""
+
+    address: str
+    session: int
+
+
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Ray cluster of one node, started once for all tests. Ended by its own process group."""
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """Ray, started once for all tests and ended by its own process group."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -105,11 +112,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 assert head.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.2)
-            yield f"127.0.0.1:{port}"
+            yield Head(f"127.0.0.1:{port}", head.pid)
         finally:
             os.killpg(head.pid, signal.SIGKILL)
             head.wait()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster(head: Head) -> str:
+    return head.address
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The command as a user runs it, in an empty folder, with its results, its database and its winner read back."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from .conftest import ENVIRONMENT, Command
+from .conftest import ENVIRONMENT, Command, Head
 
 pytestmark = pytest.mark.slow
 Write = Callable[[dict[str, Any]], Path]
@@ -172,3 +173,36 @@ def test_optuna_searches(small: dict[str, Any], write: Write, command: Command, 
     table = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet")
     assert len(table) == 5
     assert table["draw:lr"].between(1e-3, 1e-1).all()
+
+
+def test_a_trial_whose_process_is_killed_does_not_end_the_study(
+    small: dict[str, Any], write: Write, tmp_path: Path, head: Head
+) -> None:
+    small["tune"] = {"samples": 2, "max_failures": 0, "concurrent": 1}
+    small["trial"]["arguments"] |= {"epochs": 1500, "evaluate_every": 20}
+    line = [sys.executable, "-u", "-m", "dgm_ray.tune", str(write(small)), "--address", head.address]
+    with subprocess.Popen(
+        line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
+    ) as running:
+        deadline = time.monotonic() + 60
+        while not (victims := trial_processes(head.session)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(3)  # until it trains
+        os.kill(victims[0], signal.SIGKILL)
+        said = running.communicate(timeout=90)[0]
+    assert running.returncode == 0, said
+    assert "failed: its process died" in said
+    table = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet")
+    assert list(table["status"]) == ["completed", "failed"]
+
+
+def trial_processes(session: int) -> list[int]:
+    """Return the processes of a session that run a trial."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if "Trainable" in (folder / "cmdline").read_text() and os.getsid(int(folder.name)) == session:
+                found.append(int(folder.name))
+        except OSError:  # it ended
+            continue
+    return found

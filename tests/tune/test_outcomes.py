@@ -5,11 +5,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import RayActorError
 
 from dgm_ray.tune.outcomes import Outcome, best_first, outcome_of, reasons
 
 
-def ray_trial(result: dict[str, Any] | None, status: str = "TERMINATED", error: str = "") -> Any:
+def ray_trial(result: dict[str, Any] | None, status: str = "TERMINATED", error: Exception | None = None) -> Any:
     return SimpleNamespace(
         last_result=result,
         status=status,
@@ -17,7 +18,7 @@ def ray_trial(result: dict[str, Any] | None, status: str = "TERMINATED", error: 
         experiment_tag="7_lr=0.1",
         config={"lr": 0.1},
         checkpoint=None,
-        get_error=lambda: RuntimeError(error) if error else None,
+        get_error=lambda: error,
     )
 
 
@@ -43,9 +44,14 @@ def test_status_and_reason(result: dict[str, Any] | None, status: str, said: str
     assert (outcome.status, outcome.reason, outcome.number) == (status, said, 7)
 
 
-def test_a_process_that_died_is_a_failure() -> None:
-    outcome = outcome_of(ray_trial(reported("", done=False), "ERROR", "the\nactor died"), "val_x", scheduler="ASHA")
-    assert (outcome.status, outcome.reason) == ("failed", "failed: the actor died")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(None, "its process died"), (RayActorError(), "its process died"), (RuntimeError("no\nspace"), "no space")],
+)
+def test_an_error_of_rays_is_a_failure(error: Exception | None, said: str) -> None:
+    trial = ray_trial(reported("", done=False), "ERROR", error)
+    outcome = outcome_of(trial, "val_x", scheduler="ASHA")
+    assert (outcome.status, outcome.reason) == ("failed", f"failed: {said}")
 
 
 def test_figures_are_those_of_the_best_epoch() -> None:
