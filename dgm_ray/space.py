@@ -45,13 +45,19 @@ class Draw:
 
     @property
     def ends(self) -> tuple[Any, Any]:
-        """The two values that lie farthest apart: what a check of the whole space tries."""
+        """The two values that lie farthest apart; the first and the last option of a choice."""
         if self.distribution == "normal":
             mean, std = self.arguments
             return mean - 2 * std, mean + 2 * std
         if self.distribution in LISTED:
             return self.arguments[0], self.arguments[-1]
         return self.arguments[0], self.arguments[1]
+
+    @property
+    def tried(self) -> tuple[Any, ...]:
+        """What a check of the whole space tries, each value once: both ends, or every option of a choice."""
+        values = self.arguments if self.distribution in LISTED else self.ends
+        return tuple(value for index, value in enumerate(values) if value not in values[:index])
 
     def __str__(self) -> str:
         return f"{self.distribution}({', '.join(map(str, self.arguments))})"
@@ -123,16 +129,16 @@ def fill(node: Any, values: Mapping[Place, Any], place: Place = ()) -> Any:
     return node
 
 
-def corners(node: Any) -> Iterator[tuple[Place | None, dict[Place, Any]]]:
-    """Yield (draw that moved, values of all draws): every draw low, then each alone high, then all high."""
-    draws = dict(draws_of(node))
-    low = {place: draw.ends[0] for place, draw in draws.items()}
-    yield None, low
-    for place, draw in draws.items():
-        if draw.ends[0] != draw.ends[1]:
-            yield place, {**low, place: draw.ends[1]}
-    if len(draws) > 1:
-        yield None, {place: draw.ends[1] for place, draw in draws.items()}
+def corners(node: Any) -> Iterator[dict[Place, Any]]:
+    """Yield values of all draws: all at their first, then each alone at each of its others, then all at their last."""
+    tried = {place: draw.tried for place, draw in draws_of(node)}
+    first = {place: values[0] for place, values in tried.items()}
+    yield first
+    for place, values in tried.items():
+        for value in values[1:]:
+            yield {**first, place: value}
+    if len(tried) > 1:
+        yield {place: values[-1] for place, values in tried.items()}
 
 
 def labels_of(places: list[Place]) -> dict[Place, str]:

@@ -113,9 +113,9 @@ class Study:
             task.check_metric(architecture.model, "tune.metric")
             counts.append(count_parameters(architecture))
             unused = [f"trial.arguments.{place}" for place in architecture.unused]
-        still = [label for label, (_, draw) in self.plan.draws.items() if draw.ends[0] == draw.ends[1]]
+        still = [label for label, (_, draw) in self.plan.draws.items() if len(draw.tried) == 1]
         dead = [f"{place} (no component uses it)" for place in unused]
-        dead += [f"{label} (its two ends are equal)" for label in still]
+        dead += [f"{label} (it has one value)" for label in still]
         return Rehearsal(min(counts), max(counts), dead)
 
     def resolved(self) -> dict[str, Any]:
@@ -128,8 +128,8 @@ class Study:
 
     @cached_property
     def _corners(self) -> list[TrainTask]:
-        """The tasks at the ends of every draw. Raises ConfigurationError for arguments that do not fit their task."""
-        return [task_of(fill(self.plan.template, values)) for _, values in corners(self.plan.template)]
+        """The tasks at the corners of the space. Raises ConfigurationError for arguments that do not fit their task."""
+        return [task_of(fill(self.plan.template, values)) for values in corners(self.plan.template)]
 
     def _check_search(self) -> None:
         self.settings.search.check()
