@@ -23,7 +23,17 @@ from dgm_ray.errors import ConfigurationError, DataError, TrainingError
 from dgm_ray.evaluation import Evaluation, measures_of
 from dgm_ray.models import MODELS, Architecture, Batch, build_architecture, parameters_of
 from dgm_ray.nn import MeanAndModesImputation
-from dgm_ray.registry import TASKS, Node, NonNegativeInt, PositiveInt, Scope, build, parameters, register
+from dgm_ray.registry import (
+    TASKS,
+    Node,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Scope,
+    build,
+    parameters,
+    register,
+)
 from dgm_ray.space import read_file
 from dgm_ray.tasks.csv_log import CSVLog
 from dgm_ray.tasks.progress import epochs_shown, shown
@@ -41,7 +51,7 @@ class Checkpoints:
     """
 
     output: Path
-    max_delay: NonNegativeInt = 0
+    max_delay: NonNegativeFloat = 0.0
     continue_from_output: bool = False
 
 
@@ -129,6 +139,8 @@ class TrainTask:
 
     def check_metric(self, model: nn.Module, place: str = "keep_checkpoint_by_metric") -> None:
         """Raise unless the model reports the metric; ``place`` is where the user chose it."""
+        if self.patience is not None and self.keep_checkpoint_by_metric is None:
+            raise ConfigurationError("patience", "needs keep_checkpoint_by_metric: there is nothing to wait for")
         measures = measures_of(model)
         if self.keep_checkpoint_by_metric not in (None, *measures):
             rule = f"{self.model.__name__} reports {', '.join(measures)}"
@@ -171,7 +183,8 @@ class TrainTask:
     def run(self, console: Console, configuration: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Train to the end, write the checkpoint and the log that were asked for, and return the best figures."""
         data = self.data.prepare()
-        self.rehearse(data.metadata)
+        for place in self.rehearse(data.metadata).unused:
+            console.print(f"has no effect: {place}", highlight=False, soft_wrap=True, markup=False)
         training = self.start(data, configuration)
         if self.seed is None:
             console.print(f"seed {training.seed}", highlight=False)

@@ -221,6 +221,7 @@ def test_hidden_training_cells_need_one_as_well(task: Task) -> None:
         ({"epochs": 2.5}, r"arguments\.epochs: .*integer"),
         ({"architecture": "nowhere.json"}, "nowhere.json: there is no such file"),
         ({"data": {}}, r"arguments\.data: Holdout needs the argument 'source'"),
+        ({"patience": 3, "keep_checkpoint_by_metric": None}, "patience: needs keep_checkpoint_by_metric"),
         ({"checkpoints": {}}, r"arguments\.checkpoints: Checkpoints needs the argument 'output'"),
     ],
 )
