@@ -35,7 +35,7 @@ def changed(place: str, value: Any, node: Any = MEDGAN) -> Any:
 
 def configuration() -> Any:
     node = read_draws(MEDGAN["trial"])
-    return fill(node, next(iter(corners(node)))[1])
+    return fill(node, next(iter(corners(node))))
 
 
 ARGUMENTS = "trial.arguments"
@@ -56,7 +56,7 @@ def test_every_search_space_and_its_corners_are_valid(path: Path, validator: Dra
     space = read_file(path)
     validator.validate(space)
     trial = read_draws(space["trial"])
-    for _, values in corners(trial):
+    for values in corners(trial):
         validator.validate({**fill(trial, values), "expected": {"val_imputation_rmse": 0.1}})
 
 
