@@ -101,11 +101,12 @@ class TrainTask:
         seed = secrets.randbits(31) if self.seed is None else self.seed
         torch.manual_seed(seed)
         device = self._device()
-        architecture, imputation = self.build(data.metadata, torch.from_numpy(data.means_and_modes))
+        statistics = _tensor(data.means_and_modes)
+        architecture, imputation = self.build(data.metadata, statistics)
         self.check_metric(architecture.model)
         architecture.model.to(device)
         features = _tensor(data.train.features).to(device)
-        fill = imputation or MeanAndModesImputation(means_and_modes=torch.from_numpy(data.means_and_modes))
+        fill = imputation or MeanAndModesImputation(means_and_modes=statistics)
         evaluation = Evaluation(data.metadata, data.validation, fill.to(device), device)
         loop = Loop(
             architecture.model, architecture.phases, features, self.batch_size, seed=seed, imputation=imputation

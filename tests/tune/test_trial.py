@@ -103,7 +103,8 @@ def test_a_checkpoint_says_what_it_is(study: Study, data: Prepared, tmp_path: Pa
 
 def test_the_table_is_not_copied(study: Study, data: Prepared) -> None:
     """Ray hands over arrays that cannot be written; the tensors of a trial stand on the same memory."""
-    data.train.features.setflags(write=False)
+    for array in (data.train.features, data.means_and_modes, data.validation.features, data.validation.truth):
+        array.setflags(write=False)
     made = trial(study, data)
     made.step()
     assert made._training is not None
