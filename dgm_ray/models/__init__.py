@@ -5,7 +5,7 @@ from dgm_ray.models.autoencoder import AutoEncoder
 from dgm_ray.models.gan import GAN
 from dgm_ray.models.medgan import MedGAN
 from dgm_ray.models.noise_search import NoiseSearch
-from dgm_ray.models.phase import Batch, Encodes, Imputes, Model, Phase, Samples, Stepper, parameters_of
+from dgm_ray.models.phase import Batch, Encodes, Imputes, Model, Phase, Samples, parameters_of
 
 MODELS = (AutoEncoder, GAN, MedGAN)
 
@@ -22,7 +22,6 @@ __all__ = [
     "NoiseSearch",
     "Phase",
     "Samples",
-    "Stepper",
     "build_architecture",
     "count_parameters",
     "parameters_of",

@@ -5,8 +5,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from dgm_ray.models.networks import MultiInputEncoder, MultiOutputDecoder, SingleInputEncoder, SingleOutputDecoder
-from dgm_ray.models.phase import Batch, Phase, Stepper
-from dgm_ray.nn import AutoEncoderLoss, FeedForward, expectations
+from dgm_ray.models.phase import Batch, Phase
+from dgm_ray.nn import AutoEncoderLoss, FeedForward, Optimizer, expectations
 from dgm_ray.registry import Lazy, Shared, register
 
 
@@ -62,7 +62,7 @@ class AutoEncoder(nn.Module):
     def __init__(
         self,
         autoencoder: Shared[EncoderDecoder],
-        autoencoder_optimizer: Shared[Stepper],
+        autoencoder_optimizer: Shared[Optimizer],
         reconstruction_loss: Shared[AutoEncoderLoss],
     ) -> None:
         super().__init__()

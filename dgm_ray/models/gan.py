@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dgm_ray.models.noise_search import NoiseSearch
-from dgm_ray.models.phase import Batch, Phase, Stepper, draw_noise
+from dgm_ray.models.phase import Batch, Phase, draw_noise
+from dgm_ray.nn import Optimizer
 from dgm_ray.registry import NonNegativeInt, PositiveInt, Shared
 
 
@@ -23,8 +24,8 @@ class GAN(nn.Module):
         noise_size: Shared[PositiveInt],
         generator: Shared[nn.Module],
         discriminator: Shared[nn.Module],
-        generator_optimizer: Shared[Stepper],
-        discriminator_optimizer: Shared[Stepper],
+        generator_optimizer: Shared[Optimizer],
+        discriminator_optimizer: Shared[Optimizer],
         generator_loss: Shared[nn.Module],
         discriminator_loss: Shared[nn.Module],
         *,

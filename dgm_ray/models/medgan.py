@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from dgm_ray.models.autoencoder import AutoEncoder, EncoderDecoder
 from dgm_ray.models.gan import GAN
 from dgm_ray.models.noise_search import NoiseSearch
-from dgm_ray.models.phase import Phase, Stepper
-from dgm_ray.nn import AutoEncoderLoss
+from dgm_ray.models.phase import Phase
+from dgm_ray.nn import AutoEncoderLoss, Optimizer
 from dgm_ray.registry import NonNegativeInt, PositiveInt, Shared
 
 
@@ -31,9 +31,9 @@ class MedGAN(nn.Module):
         autoencoder: Shared[EncoderDecoder],
         generator: Shared[nn.Module],
         discriminator: Shared[nn.Module],
-        autoencoder_optimizer: Shared[Stepper],
-        generator_optimizer: Shared[Stepper],
-        discriminator_optimizer: Shared[Stepper],
+        autoencoder_optimizer: Shared[Optimizer],
+        generator_optimizer: Shared[Optimizer],
+        discriminator_optimizer: Shared[Optimizer],
         reconstruction_loss: Shared[AutoEncoderLoss],
         generator_loss: Shared[nn.Module],
         discriminator_loss: Shared[nn.Module],

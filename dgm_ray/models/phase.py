@@ -4,10 +4,12 @@ Models know nothing of files, Ray, MLflow, epochs or devices. What one can do be
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+from dgm_ray.nn import Optimizer
 
 
 class Batch(NamedTuple):
@@ -25,22 +27,6 @@ class Batch(NamedTuple):
         return self.features.device
 
 
-@runtime_checkable
-class Stepper(Protocol):
-    """What the loop needs of an optimizer; ``torch.optim.Optimizer`` and ``WGANOptimizer`` have it."""
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]: ...
-
-    def zero_grad(self) -> None: ...
-
-    def step(self) -> Any: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
-
-
 class Phase(NamedTuple):
     """One kind of step: which loss goes down, which optimizer steps, how often per cycle.
 
@@ -48,7 +34,7 @@ class Phase(NamedTuple):
     """
 
     name: str  # its mean loss is logged as ``{name}_loss``
-    optimizer: Stepper
+    optimizer: Optimizer
     loss: Callable[[Batch], Tensor]  # -> ()
     steps: int = 1
     takes_data: bool = True  # False: the phase draws noise only
@@ -89,6 +75,6 @@ def draw_noise(rows: int, size: int, device: torch.device) -> Tensor:
     return torch.randn(rows, size, device=device)
 
 
-def parameters_of(optimizer: Stepper) -> list[nn.Parameter]:
+def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
     """Return what an optimizer steps, in its own order."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -15,7 +15,7 @@ from dgm_ray.nn.initialization import initialize
 from dgm_ray.nn.inputs import MiniBatchAveraging, MultiInputLayer, SingleInputLayer
 from dgm_ray.nn.masks import compose, generate_mask, inverse_mask
 from dgm_ray.nn.noise import AdditiveNormalNoise, Dropout, MultiInputDropout
-from dgm_ray.nn.optimizers import SGD, Adam, WGANOptimizer
+from dgm_ray.nn.optimizers import SGD, Adam, Optimizer, WGANOptimizer
 from dgm_ray.nn.outputs import MultiOutputLayer, SingleOutputLayer
 from dgm_ray.nn.reconstruction import MSE, RMSE, AutoEncoderLoss, MultiReconstructionLoss
 
@@ -38,6 +38,7 @@ __all__ = [
     "MultiOutputLayer",
     "MultiReconstructionLoss",
     "NormalNoiseImputation",
+    "Optimizer",
     "RMSE",
     "ReLU",
     "SGD",
