@@ -100,6 +100,7 @@ class Scope:
     """What signatures share: plain values, and components, each built when it is first asked for.
 
     Asking builds, so no build order has to be worked out; a cycle names itself.
+    Raises ConfigurationError for a component that is no mapping with a factory, whether anything asks for it or not.
     """
 
     def __init__(
@@ -113,6 +114,9 @@ class Scope:
     ) -> None:
         self._ready, self._nodes, self._places = dict(shared), components, places
         self._path, self._finish = path, finish
+        for name, node in components.items():
+            if not (isinstance(node, Mapping) and "factory" in node):
+                raise ConfigurationError(f"{path}.{name}", "a component is a mapping with a factory", node)
         self._asking: list[str] = []
         self.built: dict[str, Any] = {}
         self.used: set[str] = set()
@@ -136,12 +140,9 @@ class Scope:
         path = f"{self._path}.{name}"
         if name in self._asking:
             raise ConfigurationError(path, "components need each other: " + " -> ".join([*self._asking, name]))
-        node = self._nodes[name]
-        if not (isinstance(node, Mapping) and "factory" in node):
-            raise ConfigurationError(path, "a component is a mapping with a factory", node)
         self._asking.append(name)
         try:
-            return self._finish(build(node, Any, self, path))
+            return self._finish(build(self._nodes[name], Any, self, path))
         finally:
             self._asking.pop()
 
@@ -196,8 +197,8 @@ def call(
         raise ConfigurationError(path, f"{entry.__name__}: {error}") from error
 
 
-def check_keys(given: Any, known: Any, path: str, owner: str) -> None:
-    """Raise ConfigurationError unless ``given`` is a mapping whose keys are all ``known`` to ``owner``."""
+def check_keys(given: Any, known: Any, path: str, owner: str, *, needed: tuple[str, ...] = ()) -> None:
+    """Raise ConfigurationError unless ``given`` is a mapping with keys ``known`` to ``owner``, the ``needed`` there."""
     if not isinstance(given, Mapping):
         raise ConfigurationError(path, f"the arguments of {owner} are a mapping", given)
     for key in given:
@@ -205,6 +206,9 @@ def check_keys(given: Any, known: Any, path: str, owner: str) -> None:
             has = f"; it has {', '.join(known)}" if known else "; it has none"
             hint = nearest(str(key), known) or has
             raise ConfigurationError(_join(path, key), f"{owner} has no argument {key!r}{hint}")
+    for key in needed:
+        if key not in given:
+            raise ConfigurationError(path, f"{owner} needs {key!r}")
 
 
 def arguments_of(node: Mapping[str, Any], path: str) -> tuple[Mapping[str, Any], str]:

@@ -433,8 +433,9 @@ def test_a_cycle_prints_itself() -> None:
 
 
 def test_a_component_is_a_call() -> None:
-    world = Scope({}, {"a": {"power": 1}})
-    assert wrong(world.get, "a", Any, "") == "components.a: a component is a mapping with a factory, not {'power': 1}"
+    """Whether anything asks for it or not: a misspelt name would else go unnoticed."""
+    said = wrong(Scope, {}, {"a": {"power": 1}})
+    assert said == "components.a: a component is a mapping with a factory, not {'power': 1}"
 
 
 def test_components_are_finished_once() -> None:

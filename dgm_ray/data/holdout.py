@@ -63,9 +63,8 @@ class Holdout:
             rule = "must hide a cell of the validation rows at least, or nothing can be scored"
             raise DataError("data.missing_probability", rule, self.missing_probability)
         statistics = means_and_modes(table.metadata, train.features, train.missing_mask)
-        for variable, columns in zip(table.metadata.variables, table.metadata.slices, strict=True):
-            if np.isnan(statistics[columns]).any():
-                raise DataError(f"data: {variable.name}", "has no observed cell in the training rows")
+        if unknown := table.metadata.names_of(np.isnan(statistics)):
+            raise DataError(f"data: {unknown[0]}", "has no observed cell in the training rows")
         return Prepared(table.metadata, scaler, train, validation, test, statistics)
 
     def _row_ids(self, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

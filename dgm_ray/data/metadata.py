@@ -7,6 +7,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dgm_ray.data.metadata_format import Document, classes_of, load, variables_of
 from dgm_ray.data.variable import KINDS, Kind, Variable
 from dgm_ray.errors import DataError, nearest
@@ -118,6 +121,11 @@ class Metadata:
             slices.append(slice(start, start + variable.size))
             start += variable.size
         return tuple(slices)
+
+    def names_of(self, columns: NDArray[np.bool_]) -> list[str]:
+        """Return the names of the variables with a True among their columns; ``columns``: (num_features,)."""
+        named = zip(self.variables, self.slices, strict=True)
+        return [variable.name for variable, own in named if columns[own].any()]
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -30,6 +31,12 @@ class Split:
     def missing_mask(self) -> NDArray[np.bool_]:
         """True where missing to the model, (rows, num_features)."""
         return np.isnan(self.features)
+
+    @cached_property
+    def incomplete(self) -> NDArray[np.bool_]:
+        """True for a column with a missing cell, (num_features,). It is looked for once, whoever asks."""
+        incomplete: NDArray[np.bool_] = np.logical_or.reduce(self.missing_mask, axis=0)
+        return incomplete
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,15 +34,11 @@ def build_architecture(
     shared: ``metadata`` and what else signatures may ask for. arguments: the model's own, such as its steps.
     Raises ConfigurationError for a missing component, a cycle, or an argument that no signature knows.
     """
-    check_keys(node, ("arguments", "components"), path, "an architecture")
-    for key in ("arguments", "components"):
-        if key not in node:
-            raise ConfigurationError(path, f"an architecture needs {key!r}")
+    parts = ("arguments", "components")
+    check_keys(node, parts, path, "an architecture", needed=parts)
+    for key in parts:
         if not isinstance(node[key], Mapping):
             raise ConfigurationError(f"{path}.{key}", "should be a mapping", node[key])
-    for name, component in node["components"].items():
-        if not (isinstance(component, Mapping) and "factory" in component):
-            raise ConfigurationError(f"{path}.components.{name}", "a component is a mapping with a factory", component)
     given = node["arguments"]
     known = shareable(model)
     for key in given:
@@ -64,7 +60,7 @@ def build_architecture(
 
 def shareable(model: Callable[..., Any]) -> set[str]:
     """Return every name that a registered factory or the model may ask the scope for."""
-    entries = [*(FACTORIES.get(name, "") for name in FACTORIES), model]
+    entries = [*(entry for _, entry in FACTORIES.items()), model]
     return {name for entry in entries for name, parameter in parameters(entry).items() if parameter.shared}
 
 

@@ -37,7 +37,7 @@ from dgm_ray.registry import (
 from dgm_ray.space import read_file
 from dgm_ray.tasks.csv_log import CSVLog
 from dgm_ray.tasks.progress import epochs_shown, shown
-from dgm_ray.training import Loop, Training, read_checkpoint, write_checkpoint
+from dgm_ray.training import DIVERGED, Loop, Training, read_checkpoint, write_checkpoint
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -128,13 +128,8 @@ class TrainTask:
         rows = len(data.train.features)
         if self.batch_size > rows:
             raise ConfigurationError("batch_size", f"should be at most the {rows} training rows", self.batch_size)
-        missing = np.isnan(data.train.features)
-        if self.imputation is None and missing.any():
-            names = [
-                variable.name
-                for variable, columns in zip(data.metadata.variables, data.metadata.slices, strict=True)
-                if missing[:, columns].any()
-            ]
+        if self.imputation is None and data.train.incomplete.any():
+            names = data.metadata.names_of(data.train.incomplete)
             rule = "training rows have missing cells and the model cannot take them: give an `imputation` layer"
             raise DataError(f"data: {', '.join(names)}", rule)
 
@@ -211,7 +206,7 @@ class TrainTask:
         if saved:
             write_checkpoint(saved.output, training.state())
         console.print(f"ended after epoch {training.epoch}: {training.reason}", highlight=False)
-        if training.reason.startswith("diverged"):
+        if training.reason.startswith(DIVERGED):
             raise TrainingError("training", training.reason)
         return self._found(training, console)
 

@@ -3,9 +3,11 @@
 from dgm_ray.training.checkpoints import modules_of, read_checkpoint, write_checkpoint
 from dgm_ray.training.files import atomic, write_json, write_text
 from dgm_ray.training.loop import Loop, batches, schedule
-from dgm_ray.training.training import Best, Training
+from dgm_ray.training.training import DIVERGED, EARLY, Best, Training
 
 __all__ = [
+    "DIVERGED",
+    "EARLY",
     "Best",
     "Loop",
     "Training",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dgm_ray.data import Prepared
+    from dgm_ray.tune.place import Place
     from dgm_ray.tune.study import Study
 
 Space = Annotated[
@@ -59,49 +60,32 @@ def tune(
 
       python -m dgm_ray.tune search_spaces/medgan.yaml --samples 8 --name short
     """
+    started = time.monotonic()
     with one_line_errors():
         if resume and overwrite:
             raise ConfigurationError("--resume", "does not go with --overwrite")
         _quiet()
-        code = _tune(
-            space, check, samples, seed, assignments or [], name, storage, resume, overwrite, address, tracking_uri
-        )
+        from dgm_ray.tune.place import Place
+        from dgm_ray.tune.study import Study
+
+        study = Study.read(space, assignments or [], samples=samples, seed=seed)
+        uri = tracking_uri or f"sqlite:///{Path('mlflow.db').absolute()}"
+        place = Place(storage.absolute() / (name or space.stem), uri, resume=resume, overwrite=overwrite)
+        code = _check(study) if check else _run(study, place, address, started)
     gc.freeze()  # this process ends: looking through all its objects for garbage takes Python more than a second
     raise SystemExit(code)
 
 
-def _tune(
-    space: Path,
-    check: bool,
-    samples: int | None,
-    seed: int | None,
-    assignments: list[str],
-    name: str | None,
-    storage: Path,
-    resume: bool,
-    overwrite: bool,
-    address: str | None,
-    tracking_uri: str | None,
-) -> int:
-    started = time.monotonic()
-    from rich.console import Console
+def _check(study: "Study") -> int:
+    _checked(study, _console(), draws=True)
+    return 0
 
-    from dgm_ray.tune.place import Place
-    from dgm_ray.tune.study import Study
 
-    console = Console()
-    if not console.is_terminal:  # a log has no width of its own
-        console = Console(width=120)
-    study = Study.read(space, assignments, samples=samples, seed=seed)
-    folder = storage.absolute() / (name or space.stem)
-    uri = tracking_uri or f"sqlite:///{Path('mlflow.db').absolute()}"
-    place = Place(folder, uri, address=address, resume=resume, overwrite=overwrite)
-    if check:
-        _checked(study, console, draws=True)
-        return 0
+def _run(study: "Study", place: "Place", address: str | None, started: float) -> int:
     place.check()
     from dgm_ray.tune.cluster import start_ray
 
+    console = _console()
     with ThreadPoolExecutor(1) as aside:  # Ray takes seconds to start, most of which it waits
         ready = aside.submit(_ready, study, console)
         start_ray(study.settings.resources, address)
@@ -109,6 +93,13 @@ def _tune(
     from dgm_ray.tune.run import run_study
 
     return run_study(study, data, place, console, started)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=120)  # a log has no width of its own
 
 
 def _ready(study: "Study", console: "Console") -> "Prepared":

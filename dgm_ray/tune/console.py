@@ -21,7 +21,7 @@ class ConsoleCallback(Observer):
 
     def __init__(self, console: Console, metric: str, total: int, outcome: Callable[[RayTrial], Outcome]) -> None:
         super().__init__()
-        self._console, self._metric, self._outcome = console, metric, outcome
+        self._metric, self._outcome = metric, outcome
         columns = (
             BarColumn(),
             MofNCompleteColumn(),
@@ -40,10 +40,7 @@ class ConsoleCallback(Observer):
         self._running[trial.trial_id] = f"{number_of(trial):03d} at epoch {result['epoch']}"
         self._show()
 
-    def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
-        self._line(self._outcome(trial))
-
-    def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+    def on_trial_end(self, trial: RayTrial) -> None:
         self._line(self._outcome(trial))
 
     def start(self) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ray import tune
+from ray.tune.experiment import Trial as RayTrial
 
 _LIVE: dict[str, "Observer"] = {}
 
@@ -15,6 +16,15 @@ class Observer(tune.Callback):  # type: ignore[misc]
 
     def __init__(self) -> None:
         _LIVE[type(self).__name__] = self
+
+    def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        self.on_trial_end(trial)
+
+    def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        self.on_trial_end(trial)
+
+    def on_trial_end(self, trial: RayTrial) -> None:
+        """Called once for a trial, however it ended."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _live, (type(self).__name__,)

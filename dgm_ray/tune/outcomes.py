@@ -1,6 +1,7 @@
 """What became of each trial: one row a trial, the same for the terminal, the Parquet file and the tracker."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,14 +9,9 @@ from typing import Any
 from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial as RayTrial
 
-COMPLETED, STOPPED, EARLY, DIVERGED, FAILED, INTERRUPTED = (
-    "completed",
-    "stopped",
-    "early stop",
-    "diverged",
-    "failed",
-    "interrupted",
-)
+from dgm_ray.training import DIVERGED, EARLY
+
+COMPLETED, STOPPED, FAILED, INTERRUPTED = "completed", "stopped", "failed", "interrupted"
 RANKED = (COMPLETED, STOPPED, EARLY, INTERRUPTED)
 
 
@@ -76,10 +72,7 @@ def best_first(outcomes: Iterable[Outcome]) -> list[Outcome]:
 
 def reasons(outcomes: Sequence[Outcome]) -> dict[str, int]:
     """Count why trials ended, most frequent first."""
-    counts: dict[str, int] = {}
-    for one in outcomes:
-        counts[one.reason] = counts[one.reason] + 1 if one.reason in counts else 1
-    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+    return dict(Counter(one.reason for one in outcomes).most_common())
 
 
 def _status(trial: RayTrial, reason: str, done: bool, epochs: int, scheduler: str) -> tuple[str, str]:

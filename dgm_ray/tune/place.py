@@ -1,4 +1,4 @@
-"""Where a study's files go and where it runs."""
+"""Where a study's files go."""
 
 import shutil
 from dataclasses import dataclass
@@ -11,11 +11,10 @@ from dgm_ray.tune.study import Study
 
 @dataclass(frozen=True)
 class Place:
-    """folder: of this study, absolute. tracking_uri: MLflow's. address: of a Ray cluster; None starts Ray here."""
+    """folder: of this study, absolute. tracking_uri: MLflow's. resume, overwrite: what to do with a study in it."""
 
     folder: Path
     tracking_uri: str
-    address: str | None = None
     resume: bool = False
     overwrite: bool = False
 
@@ -35,8 +34,9 @@ class Place:
         return self.folder / "results.parquet"
 
     @property
-    def results(self) -> tuple[Path, ...]:
-        return self.best, self.table, self.folder / "results.csv"
+    def text(self) -> Path:
+        """The same, to be read without Parquet."""
+        return self.folder / "results.csv"
 
     @property
     def artifacts(self) -> Path | None:

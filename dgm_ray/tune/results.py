@@ -9,11 +9,12 @@ import pandas as pd
 from dgm_ray.data import Prepared
 from dgm_ray.training import atomic, read_checkpoint, write_json
 from dgm_ray.tune.outcomes import Outcome, best_first
+from dgm_ray.tune.place import Place
 from dgm_ray.tune.study import Study, task_of
 from dgm_ray.tune.trial import CHECKPOINT
 
 
-def write_best(study: Study, data: Prepared, folder: Path, outcomes: list[Outcome]) -> dict[str, float]:
+def write_best(study: Study, data: Prepared, place: Place, outcomes: list[Outcome]) -> dict[str, float]:
     """Write the winner's configuration; return its scores on the test cells, which nothing has seen before.
 
     The configuration trains for as many epochs as the trial did, so it reaches the same figures. Without a trial that
@@ -26,21 +27,21 @@ def write_best(study: Study, data: Prepared, folder: Path, outcomes: list[Outcom
     configuration = study.plan.configuration(winner.values)
     configuration["arguments"] |= {"epochs": winner.epochs}
     expected: dict[str, Any] = {"best_epoch": winner.best_epoch, **winner.measures}
-    write_json(folder / "best.json", configuration | {"expected": expected})
+    write_json(place.best, configuration | {"expected": expected})
     if not winner.checkpoint or data.test is None or not data.test.hidden_mask.any():
         return {}
     state = read_checkpoint(Path(winner.checkpoint) / CHECKPOINT)
     return task_of(configuration).score_test(data, state)
 
 
-def write_results(study: Study, folder: Path, outcomes: list[Outcome]) -> None:
+def write_results(study: Study, place: Place, outcomes: list[Outcome]) -> None:
     """Write one row per trial, best first, as Parquet and as CSV."""
     rank = {one.trial_id: position for position, one in enumerate(best_first(outcomes))}
     ordered = sorted(outcomes, key=lambda one: (rank[one.trial_id] if one.trial_id in rank else len(rank), one.number))
     table = pd.DataFrame([_row(study, one) for one in ordered])
-    with atomic(folder / "results.parquet") as temporary:
+    with atomic(place.table) as temporary:
         table.to_parquet(temporary, index=False)
-    with atomic(folder / "results.csv") as temporary:
+    with atomic(place.text) as temporary:
         table.drop(columns=["configuration"]).to_csv(temporary, index=False)
 
 

@@ -78,8 +78,8 @@ def run_study(study: Study, data: Prepared, place: Place, console: Console, star
     console.print(f"means and modes: val_imputation_rmse {means['val_imputation_rmse']:.4g}", highlight=False)
     with watch.signals():
         outcomes = _fit(study, data, place, tracker, watch, console)
-    best = write_best(study, data, place.folder, outcomes)
-    write_results(study, place.folder, outcomes)
+    best = write_best(study, data, place, outcomes)
+    write_results(study, place, outcomes)
     print_summary(console, study.plan, outcomes, means, best)
     _close(tracker, study, place, outcomes, means | best, interrupted=bool(watch.received))
     _print_files(console, place, tracker, time.monotonic() - started)
@@ -161,7 +161,7 @@ def _close(
     for one in ranked[: study.settings.keep]:
         if one.checkpoint:
             tracker.log_file(Path(one.checkpoint) / CHECKPOINT, one.trial_id, "checkpoint")
-    for path in place.results:
+    for path in (place.best, place.table, place.text):
         if path.exists():
             tracker.log_file(path)
     found = {f"best_{name}": value for name, value in (ranked[0].measures if ranked else {}).items()}

@@ -67,12 +67,7 @@ class Study:
         settings: Settings = call(Settings, given, path="tune")
         settings = settings if samples is None else replace(settings, samples=samples)
         settings = settings if seed is None else replace(settings, seed=seed)
-        trial = node["trial"]
-        check_keys(trial, ("task", "arguments"), "trial", "a trial")
-        for key in ("task", "arguments"):
-            if key not in trial:
-                raise ConfigurationError("trial", f"a trial needs {key!r}")
-        study = cls(path, node, settings, Plan(_template(trial, settings), settings.metric))
+        study = cls(path, node, settings, Plan(_template(node["trial"], settings), settings.metric))
         study._check_search()
         return study
 
@@ -106,15 +101,16 @@ class Study:
         Raises ConfigurationError, with the place in the file, for a corner that cannot be built.
         """
         counts: list[int] = []
-        unused: list[str] = []
+        unused: list[list[str]] = []
         for task in self._corners:
             with _placed():
                 architecture = task.rehearse(data.metadata)
             task.check_metric(architecture.model, "tune.metric")
             counts.append(count_parameters(architecture))
-            unused = [f"trial.arguments.{place}" for place in architecture.unused]
+            unused.append(architecture.unused)
         still = [label for label, (_, draw) in self.plan.draws.items() if len(draw.tried) == 1]
-        dead = [f"{place} (no component uses it)" for place in unused]
+        never = [place for place in unused[0] if all(place in others for others in unused)]
+        dead = [f"{ARGUMENTS}.{place} (no component uses it)" for place in never]
         dead += [f"{label} (it has one value)" for label in still]
         return Rehearsal(min(counts), max(counts), dead)
 
@@ -159,16 +155,12 @@ def task_of(configuration: dict[str, Any]) -> TrainTask:
 
 def _template(trial: Any, settings: Settings) -> dict[str, Any]:
     """Return the trial section with draws read, paths absolute, and what the settings decide filled in."""
-    check_keys(trial, ("task", "arguments"), "trial", "a trial")
-    for key in ("task", "arguments"):
-        if key not in trial:
-            raise ConfigurationError("trial", f"a trial needs {key!r}")
+    check_keys(trial, ("task", "arguments"), "trial", "a trial", needed=("task", "arguments"))
     task = TASKS.get(trial["task"], "trial.task")
     check_keys(trial["arguments"], parameters(task), ARGUMENTS, trial["task"])
     arguments = read_draws(absolute_paths(trial["arguments"], task), ARGUMENTS)
-    if "architecture" in arguments and isinstance(
-        arguments["architecture"], str
-    ):  # its draws are part of the space, and trials need no file
+    # The draws of an architecture in a file of its own are part of the space, and trials need no file.
+    if "architecture" in arguments and isinstance(arguments["architecture"], str):
         arguments["architecture"] = read_draws(read_file(arguments["architecture"]), f"{ARGUMENTS}.architecture")
     for place, draw in draws_of(arguments["data"] if "data" in arguments else None):
         rule = "the data is prepared once for all trials, so nothing in it can be drawn"

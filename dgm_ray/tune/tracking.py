@@ -18,8 +18,9 @@ from typing import Any
 from ray.tune.experiment import Trial as RayTrial
 
 from dgm_ray import __version__
+from dgm_ray.training import DIVERGED
 from dgm_ray.tune.observer import Observer
-from dgm_ray.tune.outcomes import Outcome, number_of
+from dgm_ray.tune.outcomes import FAILED, INTERRUPTED, Outcome, number_of
 
 BATCH = 500  # metrics of one request; MLflow takes 1000 at most
 MAX_PARAM = 6000  # characters of a parameter's value
@@ -112,8 +113,8 @@ class Tracker:
             self._client.log_batch(run, metrics=metrics, tags=tags)
             if outcome.trace:
                 self._client.log_text(run, outcome.trace, "traceback.txt")
-            failed = outcome.status in ("failed", "diverged")
-            ended = "KILLED" if outcome.status == "interrupted" else "FAILED" if failed else "FINISHED"
+            failed = outcome.status in (FAILED, DIVERGED)
+            ended = "KILLED" if outcome.status == INTERRUPTED else "FAILED" if failed else "FINISHED"
             self._client.set_terminated(run, ended)
 
         self._queue.put(write)
@@ -194,10 +195,7 @@ class TrackingCallback(Observer):
         if len(rows) >= BATCH:
             self._flush(trial.trial_id)
 
-    def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
-        self._close(self._outcome(trial))
-
-    def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+    def on_trial_end(self, trial: RayTrial) -> None:
         self._close(self._outcome(trial))
 
     def finish(self, outcomes: list[Outcome]) -> None:

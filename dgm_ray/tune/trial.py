@@ -79,12 +79,10 @@ class Trial(tune.Trainable):  # type: ignore[misc]
 
     def _begin(self) -> Training:
         if self._training is None:
-            from dgm_ray.registry import TASKS, call
-            from dgm_ray.tasks.train import TrainTask
+            from dgm_ray.tune.study import task_of
 
-            node = self._plan.configuration(self.config)
-            task: TrainTask = call(TASKS.get(node["task"], "trial.task"), node["arguments"], path="trial.arguments")
-            self._training = task.start(self._data, node)
+            configuration = self._plan.configuration(self.config)
+            self._training = task_of(configuration).start(self._data, configuration)
         return self._training
 
     def _fail(self, error: Exception) -> None:

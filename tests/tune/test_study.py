@@ -95,6 +95,17 @@ def test_what_has_no_effect_is_named(small: dict[str, Any], write: Write) -> Non
     ]
 
 
+def test_what_some_corner_uses_has_an_effect(small: dict[str, Any], write: Write) -> None:
+    """A component that the last option of a choice does without is used by the first."""
+    components = small["trial"]["arguments"]["architecture"]["components"]
+    components["wing"] = components["idle"] = components["autoencoder"]
+    named = [{"parameters": ["autoencoder", "wing"]}, {"parameters": ["autoencoder"]}]
+    components["autoencoder_optimizer"]["arguments"] = {"choice": named}
+    study = Study.read(write(small))
+    dead = study.rehearse(study.prepare()).dead
+    assert dead == ["trial.arguments.architecture.components.idle (no component uses it)"]
+
+
 def test_a_rehearsal_counts_parameters(study: Study) -> None:
     rehearsal = study.rehearse(study.prepare())
     smallest = (16 * 2 + 2) + (2 * 16 + 16)  # encoder and decoder without hidden layers, code of 2
