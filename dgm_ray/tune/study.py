@@ -58,11 +58,11 @@ class Study:
         ``rehearse``.
         """
         node = read_file(path)
+        for assignment in assignments:  # first: what it sets is checked like what the file says
+            assign(node, assignment)
         check_keys(node, ("tune", "trial"), "", path.name)
         if "trial" not in node:
             raise ConfigurationError(str(path), "a search space needs 'trial', a task with draws in it")
-        for assignment in assignments:
-            assign(node, assignment)
         given = {"tune": {}, **node}["tune"]
         settings: Settings = call(Settings, given, path="tune")
         settings = settings if samples is None else replace(settings, samples=samples)

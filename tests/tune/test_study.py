@@ -24,6 +24,8 @@ def read(path: Path, *assignments: str) -> Study:
     ("assignment", "said"),
     [
         ("tune.sample=3", "tune.sample: Settings has no argument 'sample'; did you mean 'samples'?"),
+        ("trail.arguments.epochs=5", "trail: small.json has no argument 'trail'; did you mean 'trial'?"),
+        ("trial.argumnts.epochs=5", "trial.argumnts: a trial has no argument 'argumnts'; did you mean 'arguments'?"),
         ("tune.samples=0", "tune.samples: Input should be greater than or equal to 1, not 0"),
         ("tune.search={factory: Random}", "tune.search.factory: no factory is called 'Random'"),
         ("tune.search={factory: MSE}", "tune.search: should be a RandomSearch or OptunaSearch, not 'MSE'"),
@@ -42,6 +44,7 @@ def read(path: Path, *assignments: str) -> Study:
         ("trial.arguments.data.missing_probability=0", "data.missing_probability: must hide a cell of the validation"),
         ("trial.arguments.data.train_missing_probability=0.5", "data: alcohol, malic_acid"),
         (f"{COMPONENTS}.autoencoder=null", f"{COMPONENTS}.autoencoder: a component is a mapping with a factory"),
+        (f"{COMPONENTS}.autoencodr.arguments.encoder={{}}", f"{COMPONENTS}.autoencodr: a component is a mapping with"),
         (f"{COMPONENTS}.autoencoder.factory=AutoEncoder", f"{COMPONENTS}.autoencoder.factory: no factory is called"),
         (f"{COMPONENTS}.autoencoder.factory=MSE", f"{COMPONENTS}.autoencoder.arguments.encoder: MSE has no argument"),
         (f"{COMPONENTS}.autoencoder_optimizer.arguments.lr=-1.0", "lr: Input should be greater than 0, not -1.0"),
