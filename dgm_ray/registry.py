@@ -134,6 +134,8 @@ class Scope:
             rule = f"a component or shared argument {name!r} is needed"
             raise ConfigurationError(path, f"{rule}{nearest(name, known) or f'; there are {known}'}")
         value = self._ready[name]
+        if isinstance(value, Mapping) and any(option in FACTORIES for option in options(hint)):
+            value = self._ready[name] = build(value, hint, self, self._places[name] if name in self._places else name)
         return _checked(value, hint, self._places[name] if name in self._places else f"{self._path}.{name}")
 
     def _build(self, name: str) -> Any:
@@ -162,7 +164,7 @@ def build(node: Any, hint: Any = Any, scope: Scope | None = None, path: str = ""
         if "factory" in node:
             return _build_named(node, hint, scope, path)
         if wanted:  # {"sizes": [50]} where a HiddenLayers is wanted
-            return call(wanted[0], node, scope, path, lazy="lazy" in marks(hint))
+            return call(_meant(wanted, node), node, scope, path, lazy="lazy" in marks(hint))
         inner = _inner(hint, dict)
         return _checked({key: build(value, inner, scope, _join(path, key)) for key, value in node.items()}, hint, path)
     if isinstance(node, list) and any(isinstance(item, Mapping | list) for item in node):
@@ -232,7 +234,7 @@ def absolute_paths(arguments: Mapping[str, Any], entry: Callable[..., Any]) -> d
             return {**node, "arguments": absolute_paths(node["arguments"], FACTORIES.get(node["factory"], ""))}
         known = [option for option in options(hint) if option in FACTORIES]
         if known and "factory" not in node:
-            return absolute_paths(node, known[0])
+            return absolute_paths(node, _meant(known, node))
         return {key: absolute(value, hint) for key, value in node.items()}
 
     hints = {name: parameter.hint for name, parameter in parameters(entry).items()}
@@ -294,6 +296,11 @@ def fits(entry: Callable[..., Any], hint: Any) -> bool:
 def _made_by(entry: Any) -> type | None:
     made = entry if inspect.isclass(entry) else inspect.signature(entry, eval_str=True).return_annotation
     return made if inspect.isclass(made) and made is not MISSING else None
+
+
+def _meant(entries: list[Any], node: Mapping[str, Any]) -> Any:
+    """Return which of several a mapping without a factory describes: the one that knows most of its keys."""
+    return max(entries, key=lambda entry: len(parameters(entry).keys() & node.keys()))
 
 
 def _build_named(node: Mapping[str, Any], hint: Any, scope: Scope, path: str) -> Any:

@@ -71,23 +71,29 @@ def components_of(model: Callable[..., Any]) -> dict[str, Any]:
     hidden = {"hidden_layers": {"sizes": [8]}}
     head = {**hidden, "output_layer": output}
     has_decoder = "autoencoder" in asked and "generator" in asked
+    gain, arae, vae = (model.__name__ == name for name in ("GAIN", "ARAE", "VAE"))
+    embedded = {"input_layer": {}, **hidden}
+    autoencoder = "MultiVariableVAE" if vae else "MultiVariableAutoEncoder"
+    loss = {"reconstruction_loss": {"factory": "MultiReconstructionLoss"}}
     catalogue: dict[str, Any] = {
         "autoencoder": {
-            "factory": "MultiVariableAutoEncoder",
-            "arguments": {"encoder": {"input_layer": {}, **hidden}, "decoder": head},
+            "factory": autoencoder,
+            "arguments": {"encoder": embedded, "decoder": head},
         },
         "generator": {
             "factory": "CodeGenerator" if has_decoder else "MultiOutputGenerator",
             "arguments": hidden if has_decoder else head,
         },
-        "discriminator": {"factory": "Discriminator", "arguments": hidden},
-        "reconstruction_loss": {
-            "factory": "AutoEncoderLoss",
-            "arguments": {"reconstruction_loss": {"factory": "MultiReconstructionLoss"}},
-        },
+        "discriminator": {"factory": "CodeDiscriminator" if arae else "Discriminator", "arguments": hidden},
+        "reconstruction_loss": {"factory": "VAELoss" if vae else "AutoEncoderLoss", "arguments": loss},
         "generator_loss": {"factory": "GANGeneratorLoss"},
         "discriminator_loss": {"factory": "GANDiscriminatorLoss"},
     }
+    if gain:
+        catalogue["generator"] = {"factory": "MultiVariableGAINGenerator", "arguments": {"input_layer": {}, **head}}
+        catalogue["discriminator"] = {"factory": "MultiInputGAINDiscriminator", "arguments": embedded}
+        catalogue["generator_loss"] = {"factory": "GAINGeneratorLoss", "arguments": loss}
+        catalogue["discriminator_loss"] = {"factory": "GAINDiscriminatorLoss"}
     for name in asked:
         if name.endswith("_optimizer"):
             trained = name.removesuffix("_optimizer")

@@ -3,19 +3,21 @@
 Importing this costs numpy and the registry; scikit-learn is imported only when one of its data sets is read.
 """
 
+from dgm_ray.data.files import Files
 from dgm_ray.data.holdout import Holdout, Source
 from dgm_ray.data.masks import mcar_mask, uniforms
 from dgm_ray.data.metadata import Block, Kind, Metadata, Variable
 from dgm_ray.data.scaling import MinMaxScaler
-from dgm_ray.data.sources import BreastCancer, Digits, Npy, Wine
+from dgm_ray.data.sources import BreastCancer, Digits, Npy, Wine, read_floats, read_mask
 from dgm_ray.data.splits import Prepared, Scored, Split
 from dgm_ray.data.statistics import discretize, means_and_modes
-from dgm_ray.data.table import Table, checked, read_npy
+from dgm_ray.data.table import Table, checked, class_numbers, read_npy
 
 __all__ = [
     "Block",
     "BreastCancer",
     "Digits",
+    "Files",
     "Holdout",
     "Kind",
     "Metadata",
@@ -29,9 +31,12 @@ __all__ = [
     "Variable",
     "Wine",
     "checked",
+    "class_numbers",
     "discretize",
     "mcar_mask",
     "means_and_modes",
+    "read_floats",
+    "read_mask",
     "read_npy",
     "uniforms",
 ]

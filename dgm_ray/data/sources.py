@@ -32,9 +32,9 @@ class Npy:
 
     def read(self) -> Table:
         """Return the table. Raises DataError if a file cannot be read, does not fit or holds an impossible cell."""
-        metadata, features = Metadata.read(self.metadata), _floats(self.features)
+        metadata, features = Metadata.read(self.metadata), read_floats(self.features)
         if self.missing_mask is not None:
-            mask = _mask(self.missing_mask, features.shape)
+            mask = read_mask(self.missing_mask, features.shape)
             features[mask] = np.nan  # the map is copy-on-write: the file, and who else reads it, do not see this
         labels = None if self.labels is None else read_npy(self.labels)
         return checked(Table(metadata, features, labels), str(self.features))
@@ -97,7 +97,8 @@ def _labelled(variables: tuple[Variable, ...], classes: Any, rows: int) -> Metad
     return Metadata(variables, rows, names, len(names))
 
 
-def _floats(path: Path) -> NDArray[np.float32]:
+def read_floats(path: Path) -> NDArray[np.float32]:
+    """Return an array of numbers as float32; a float32 one stays a copy-on-write memory map."""
     array = read_npy(path)
     if array.dtype.kind not in "fiub":
         raise DataError(str(path), "must hold numbers", str(array.dtype))
@@ -105,7 +106,8 @@ def _floats(path: Path) -> NDArray[np.float32]:
         return np.asarray(array, dtype=np.float32)
 
 
-def _mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def read_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return a missing mask of any dtype, True where 1. Raises DataError unless it is 0 or 1 and of this shape."""
     mask = read_npy(path)
     if mask.shape != shape:
         raise DataError(str(path), f"must have the shape of the features {shape}", mask.shape)

@@ -95,6 +95,19 @@ def _refuse_row(bad: NDArray[np.bool_], table: Table, block: Block, place: str, 
         raise DataError(f"{place}: row {row}, column {name!r}", rule, cells)
 
 
+def class_numbers(labels: NDArray[Any] | None, num_classes: int, place: str) -> NDArray[np.int64]:
+    """Return labels as class numbers, (rows,). Raises DataError for one that is none of 0 ... num_classes - 1."""
+    if labels is None:
+        raise DataError(place, "a conditional architecture needs labels")
+    if labels.ndim != 1 or labels.dtype.kind not in "fiub":
+        raise DataError(place, "must be one number per row", f"{labels.dtype} {labels.shape}")
+    wrong = ~((labels >= 0) & (labels < num_classes) & (labels == np.floor(labels)))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(f"{place}: row {row}", f"must be a class, 0 to {num_classes - 1}", labels[row].item())
+    return np.asarray(labels, dtype=np.int64)
+
+
 def read_npy(path: Path | str) -> NDArray[Any]:
     """Return the array of a ``.npy`` file as a copy-on-write memory map: the processes of a node share its memory.
 

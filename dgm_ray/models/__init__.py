@@ -1,17 +1,26 @@
 """Models: one file a paper, one line here. Importing this module registers their components as factories."""
 
+from dgm_ray.models.arae import ARAE
 from dgm_ray.models.architecture import Architecture, build_architecture, count_parameters
 from dgm_ray.models.autoencoder import AutoEncoder
+from dgm_ray.models.gain import GAIN
 from dgm_ray.models.gan import GAN
 from dgm_ray.models.medgan import MedGAN
 from dgm_ray.models.noise_search import NoiseSearch
-from dgm_ray.models.phase import Batch, Encodes, Imputes, Model, Phase, Samples, parameters_of
+from dgm_ray.models.phase import Batch, Encodes, Imputes, Model, Phase, Reconstructs, Samples, parameters_of
+from dgm_ray.models.vae import VAE
 
-MODELS = (AutoEncoder, GAN, MedGAN)
+MODELS = (ARAE, AutoEncoder, GAIN, GAN, MedGAN, VAE)
+# The original's tasks that train the same model: what differs is the component "autoencoder".
+ALIASES = {"TrainDeNoisingAutoEncoder": AutoEncoder, "TrainMIDA": AutoEncoder}
 
 __all__ = [
+    "ALIASES",
+    "ARAE",
+    "GAIN",
     "GAN",
     "MODELS",
+    "VAE",
     "AutoEncoder",
     "MedGAN",
     "Architecture",
@@ -21,6 +30,7 @@ __all__ = [
     "Model",
     "NoiseSearch",
     "Phase",
+    "Reconstructs",
     "Samples",
     "build_architecture",
     "count_parameters",

@@ -1,6 +1,6 @@
 """An architecture node, ``{"arguments": {...}, "components": {name: {"factory", "arguments"}}}``, becomes a model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from dgm_ray.errors import ConfigurationError, nearest
 from dgm_ray.models.phase import Model
-from dgm_ray.nn import initialize
+from dgm_ray.nn import ConditionalLayer, initialize
 from dgm_ray.registry import FACTORIES, Scope, call, check_keys, parameters
 
 
@@ -20,6 +20,7 @@ class Architecture:
     phases: list[Any]
     components: dict[str, Any]
     unused: list[str] = field(default_factory=list)
+    conditional: bool = False  # its networks take labels
 
 
 def build_architecture(
@@ -28,10 +29,12 @@ def build_architecture(
     shared: Mapping[str, Any],
     arguments: Mapping[str, Any],
     path: str = "architecture",
+    also: Sequence[str] = (),
 ) -> Architecture:
     """Build the components that ``model`` asks for, initialise them, and build the model.
 
     shared: ``metadata`` and what else signatures may ask for. arguments: the model's own, such as its steps.
+    also: components to build as well if they are there, for who judges the model.
     Raises ConfigurationError for a missing component, a cycle, or an argument that no signature knows.
     """
     parts = ("arguments", "components")
@@ -52,10 +55,14 @@ def build_architecture(
         finish=_finish,
     )
     made = call(model, arguments, scope, path)
+    for name in also:
+        if name in node["components"]:
+            scope.get(name, nn.Module, f"{path}.components")
     unused = [f"{path}.arguments.{key}" for key in given if key not in scope.used]
     unused += [f"{path}.components.{name}" for name in node["components"] if name not in scope.used]
     components = {name: scope.built[name] for name in node["components"] if name in scope.built}
-    return Architecture(made, made.phases(), components, unused)
+    conditional = any(isinstance(module, ConditionalLayer) for module in made.modules())
+    return Architecture(made, made.phases(), components, unused, conditional)
 
 
 def shareable(model: Callable[..., Any]) -> set[str]:

@@ -7,9 +7,10 @@ arXiv 1704.00028.
 import torch
 from torch import Tensor, nn
 
+from dgm_ray.data import Metadata
 from dgm_ray.models.noise_search import NoiseSearch
-from dgm_ray.models.phase import Batch, Phase, draw_noise
-from dgm_ray.nn import Optimizer
+from dgm_ray.models.phase import Batch, Phase, draw_labels, draw_noise
+from dgm_ray.nn import Conditional, Optimizer
 from dgm_ray.registry import NonNegativeInt, PositiveInt, Shared
 
 
@@ -17,10 +18,14 @@ class GAN(nn.Module):
     """Train a generator against a discriminator, or against a critic that is called ``discriminator`` as well.
 
     discriminator_steps, generator_steps: steps per cycle. noise_search: how rows are imputed.
+
+    A conditional generator learns from labels drawn evenly from all classes. # Differs from the original, which draws
+    numbers between the classes (defect 4).
     """
 
     def __init__(
         self,
+        metadata: Shared[Metadata],
         noise_size: Shared[PositiveInt],
         generator: Shared[nn.Module],
         discriminator: Shared[nn.Module],
@@ -28,6 +33,7 @@ class GAN(nn.Module):
         discriminator_optimizer: Shared[Optimizer],
         generator_loss: Shared[nn.Module],
         discriminator_loss: Shared[nn.Module],
+        conditional: Shared[Conditional] | None = None,
         *,
         discriminator_steps: NonNegativeInt = 1,
         generator_steps: NonNegativeInt = 1,
@@ -36,6 +42,7 @@ class GAN(nn.Module):
         super().__init__()
         self.generator, self.discriminator = generator, discriminator
         self.generator_loss, self.discriminator_loss = generator_loss, discriminator_loss
+        self._num_classes = metadata.num_classes if conditional else 0
         self._noise_size, self._noise_search = noise_size, noise_search
         self._generator_optimizer, self._discriminator_optimizer = generator_optimizer, discriminator_optimizer
         self._generator_steps, self._discriminator_steps = generator_steps, discriminator_steps
@@ -53,23 +60,21 @@ class GAN(nn.Module):
     def loss_of_discriminator(self, batch: Batch) -> Tensor:
         """Return how badly real rows are told from generated ones, a scalar."""
         with torch.no_grad():
-            fake = self.sample(batch.rows, batch.device)
-        loss: Tensor = self.discriminator_loss(self.discriminator, batch.features, fake)
+            fake = self.sample(batch.rows, batch.device, *batch.condition)
+        loss: Tensor = self.discriminator_loss(self.discriminator, batch.features, fake, *batch.condition)
         return loss
 
     def loss_of_generator(self, batch: Batch) -> Tensor:
         """Return how well generated rows are told from real ones, a scalar."""
-        loss: Tensor = self.generator_loss(self.discriminator, self.sample(batch.rows, batch.device))
+        labels = (draw_labels(batch.rows, self._num_classes, batch.device),) if self._num_classes else ()
+        fake = self.sample(batch.rows, batch.device, *labels)
+        loss: Tensor = self.generator_loss(self.discriminator, fake, *labels)
         return loss
 
-    def generate(self, noise: Tensor) -> Tensor:
-        """Return the (rows, num_features) features of (rows, noise_size) noise."""
-        features: Tensor = self.generator(noise)
+    def sample(self, rows: int, device: torch.device, *condition: Tensor) -> Tensor:
+        features: Tensor = self.generator(draw_noise(rows, self._noise_size, device), *condition)
         return features
 
-    def sample(self, rows: int, device: torch.device) -> Tensor:
-        return self.generate(draw_noise(rows, self._noise_size, device))
-
-    def impute(self, features: Tensor, missing_mask: Tensor) -> Tensor:
+    def impute(self, features: Tensor, missing_mask: Tensor, *condition: Tensor) -> Tensor:
         noise = draw_noise(len(features), self._noise_size, features.device)
-        return self._noise_search(self, self.generate, noise, features, missing_mask)
+        return self._noise_search(self.generator, noise, features, missing_mask, *condition)

@@ -11,12 +11,24 @@ optimizer names the autoencoder (``parameters: [generator, autoencoder]``), as i
 import torch
 from torch import Tensor, nn
 
-from dgm_ray.models.autoencoder import AutoEncoder, EncoderDecoder
+from dgm_ray.data import Metadata
+from dgm_ray.models.autoencoder import AutoEncoder, EncodesAndDecodes
 from dgm_ray.models.gan import GAN
 from dgm_ray.models.noise_search import NoiseSearch
 from dgm_ray.models.phase import Phase
-from dgm_ray.nn import AutoEncoderLoss, Optimizer
+from dgm_ray.nn import Conditional, Optimizer
 from dgm_ray.registry import NonNegativeInt, PositiveInt, Shared
+
+
+class Decoded(nn.Module):
+    """A generator of codes and the decoder behind it: noise (rows, noise_size) -> features (rows, num_features)."""
+
+    def __init__(self, generator: nn.Module, autoencoder: EncodesAndDecodes) -> None:
+        super().__init__()
+        self.generator, self.autoencoder = generator, autoencoder
+
+    def forward(self, noise: Tensor, *condition: Tensor) -> Tensor:
+        return self.autoencoder.decode(self.generator(noise, *condition), *condition)
 
 
 class MedGAN(nn.Module):
@@ -27,16 +39,18 @@ class MedGAN(nn.Module):
 
     def __init__(
         self,
+        metadata: Shared[Metadata],
         noise_size: Shared[PositiveInt],
-        autoencoder: Shared[EncoderDecoder],
+        autoencoder: Shared[EncodesAndDecodes],
         generator: Shared[nn.Module],
         discriminator: Shared[nn.Module],
         autoencoder_optimizer: Shared[Optimizer],
         generator_optimizer: Shared[Optimizer],
         discriminator_optimizer: Shared[Optimizer],
-        reconstruction_loss: Shared[AutoEncoderLoss],
+        reconstruction_loss: Shared[nn.Module],
         generator_loss: Shared[nn.Module],
         discriminator_loss: Shared[nn.Module],
+        conditional: Shared[Conditional] | None = None,
         *,
         autoencoder_steps: NonNegativeInt = 1,
         discriminator_steps: NonNegativeInt = 1,
@@ -46,13 +60,15 @@ class MedGAN(nn.Module):
         super().__init__()
         self.reconstruction = AutoEncoder(autoencoder, autoencoder_optimizer, reconstruction_loss)
         self.adversaries = GAN(
+            metadata,
             noise_size,
-            nn.Sequential(generator, autoencoder.decoder),
+            Decoded(generator, autoencoder),
             discriminator,
             generator_optimizer,
             discriminator_optimizer,
             generator_loss,
             discriminator_loss,
+            conditional,
             discriminator_steps=discriminator_steps,
             generator_steps=generator_steps,
             noise_search=noise_search,
@@ -63,11 +79,14 @@ class MedGAN(nn.Module):
         (reconstruction,) = self.reconstruction.phases()
         return [reconstruction._replace(steps=self._autoencoder_steps), *self.adversaries.phases()]
 
-    def encode(self, features: Tensor) -> Tensor:
-        return self.reconstruction.encode(features)
+    def encode(self, features: Tensor, *condition: Tensor) -> Tensor:
+        return self.reconstruction.encode(features, *condition)
 
-    def sample(self, rows: int, device: torch.device) -> Tensor:
-        return self.adversaries.sample(rows, device)
+    def reconstruct(self, features: Tensor, missing_mask: Tensor, *condition: Tensor) -> Tensor:
+        return self.reconstruction.reconstruct(features, missing_mask, *condition)
 
-    def impute(self, features: Tensor, missing_mask: Tensor) -> Tensor:
-        return self.adversaries.impute(features, missing_mask)
+    def sample(self, rows: int, device: torch.device, *condition: Tensor) -> Tensor:
+        return self.adversaries.sample(rows, device, *condition)
+
+    def impute(self, features: Tensor, missing_mask: Tensor, *condition: Tensor) -> Tensor:
+        return self.adversaries.impute(features, missing_mask, *condition)

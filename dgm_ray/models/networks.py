@@ -1,5 +1,6 @@
 """Generators, discriminators, encoders and decoders: input layer, hidden layers, output layer.
 
+Where an architecture is ``conditional``, each takes the labels (rows,) after its first input; GAIN's take a mask.
 The names are the original library's, so its architecture files build unchanged; so are the state-dict keys.
 """
 
@@ -9,20 +10,24 @@ from torch import Tensor, nn
 
 from dgm_ray.data import Metadata
 from dgm_ray.nn import (
+    Conditional,
     FeedForward,
     HiddenLayers,
     LeakyReLU,
+    MaskedInputLayer,
     MiniBatchAveraging,
     MultiInputLayer,
     MultiOutputLayer,
     SingleInputLayer,
     SingleOutputLayer,
+    conditioned,
 )
 from dgm_ray.registry import Lazy, PositiveInt, Shared, register
 
 _Hidden = Lazy[HiddenLayers]
 _Single = Lazy[SingleOutputLayer]
 _Multi = Lazy[MultiOutputLayer]
+_Conditional = Shared[Conditional] | None
 
 
 def _feed_forward(input_layer: Any, hidden_layers: Any, activation: Any, output_layer: Any) -> FeedForward:
@@ -39,35 +44,41 @@ def SingleOutputGenerator(
     noise_size: Shared[PositiveInt],
     hidden_layers: _Hidden = HiddenLayers,
     output_layer: _Single = SingleOutputLayer,
+    conditional: _Conditional = None,
 ) -> FeedForward:
     """A generator that ignores the variables' types: one linear output layer over all features."""
-    return _feed_forward(
-        SingleInputLayer(noise_size), hidden_layers, nn.ReLU, lambda size: output_layer(size, metadata.num_features)
-    )
+    inputs = _rows(noise_size, metadata, conditional)
+    return _feed_forward(inputs, hidden_layers, nn.ReLU, lambda size: output_layer(size, metadata.num_features))
 
 
 @register
 def MultiOutputGenerator(
-    noise_size: Shared[PositiveInt], output_layer: _Multi, hidden_layers: _Hidden = HiddenLayers
+    metadata: Shared[Metadata],
+    noise_size: Shared[PositiveInt],
+    output_layer: _Multi,
+    hidden_layers: _Hidden = HiddenLayers,
+    conditional: _Conditional = None,
 ) -> FeedForward:
     """A generator with a head per block of variables: sigmoid for binaries, ``activation`` for each categorical.
 
     Source: Camino et al. 2018, arXiv 1807.01202.
     """
-    return _feed_forward(SingleInputLayer(noise_size), hidden_layers, nn.ReLU, output_layer)
+    inputs = _rows(noise_size, metadata, conditional)
+    return _feed_forward(inputs, hidden_layers, nn.ReLU, output_layer)
 
 
 @register
 def CodeGenerator(
+    metadata: Shared[Metadata],
     noise_size: Shared[PositiveInt],
     code_size: Shared[PositiveInt],
     hidden_layers: _Hidden = HiddenLayers,
     output_layer: _Single = SingleOutputLayer,
+    conditional: _Conditional = None,
 ) -> FeedForward:
     """A generator of codes, for models whose decoder makes the features of them."""
-    return _feed_forward(
-        SingleInputLayer(noise_size), hidden_layers, nn.ReLU, lambda size: output_layer(size, code_size)
-    )
+    inputs = _rows(noise_size, metadata, conditional)
+    return _feed_forward(inputs, hidden_layers, nn.ReLU, lambda size: output_layer(size, code_size))
 
 
 # Discriminators and critics: features (rows, num_features) or codes (rows, code_size) -> scores (rows,)
@@ -75,38 +86,57 @@ def CodeGenerator(
 
 @register
 def Discriminator(
-    metadata: Shared[Metadata], hidden_layers: _Hidden = HiddenLayers, mini_batch_averaging: bool = False
+    metadata: Shared[Metadata],
+    hidden_layers: _Hidden = HiddenLayers,
+    mini_batch_averaging: bool = False,
+    conditional: _Conditional = None,
 ) -> FeedForward:
     """Return the probability that rows are real. ``mini_batch_averaging``: as in MedGAN (arXiv 1703.06490)."""
-    return _judge(metadata.num_features, hidden_layers, mini_batch_averaging, nn.Sigmoid())
+    return _judge(
+        _rows(metadata.num_features, metadata, conditional), hidden_layers, mini_batch_averaging, nn.Sigmoid()
+    )
 
 
 @register
 def Critic(
-    metadata: Shared[Metadata], hidden_layers: _Hidden = HiddenLayers, mini_batch_averaging: bool = False
+    metadata: Shared[Metadata],
+    hidden_layers: _Hidden = HiddenLayers,
+    mini_batch_averaging: bool = False,
+    conditional: _Conditional = None,
 ) -> FeedForward:
     """Return a score without bounds, for Wasserstein losses."""
-    return _judge(metadata.num_features, hidden_layers, mini_batch_averaging)
+    return _judge(_rows(metadata.num_features, metadata, conditional), hidden_layers, mini_batch_averaging)
 
 
 @register
 def CodeDiscriminator(
-    code_size: Shared[PositiveInt], hidden_layers: _Hidden = HiddenLayers, mini_batch_averaging: bool = False
+    metadata: Shared[Metadata],
+    code_size: Shared[PositiveInt],
+    hidden_layers: _Hidden = HiddenLayers,
+    mini_batch_averaging: bool = False,
+    conditional: _Conditional = None,
 ) -> FeedForward:
     """Return the probability that codes come from real rows."""
-    return _judge(code_size, hidden_layers, mini_batch_averaging, nn.Sigmoid())
+    return _judge(_rows(code_size, metadata, conditional), hidden_layers, mini_batch_averaging, nn.Sigmoid())
 
 
 @register
 def CodeCritic(
-    code_size: Shared[PositiveInt], hidden_layers: _Hidden = HiddenLayers, mini_batch_averaging: bool = False
+    metadata: Shared[Metadata],
+    code_size: Shared[PositiveInt],
+    hidden_layers: _Hidden = HiddenLayers,
+    mini_batch_averaging: bool = False,
+    conditional: _Conditional = None,
 ) -> FeedForward:
     """Return a score of codes without bounds."""
-    return _judge(code_size, hidden_layers, mini_batch_averaging)
+    return _judge(_rows(code_size, metadata, conditional), hidden_layers, mini_batch_averaging)
 
 
-def _judge(input_size: int, hidden_layers: Any, averaging: bool, *activation: nn.Module) -> FeedForward:
-    inputs: nn.Module = SingleInputLayer(input_size)
+def _rows(size: int, metadata: Metadata, conditional: Conditional | None) -> nn.Module:
+    return conditioned(SingleInputLayer(size), metadata, conditional)
+
+
+def _judge(inputs: nn.Module, hidden_layers: Any, averaging: bool, *activation: nn.Module) -> FeedForward:
     if averaging:
         inputs = MiniBatchAveraging(inputs)
     end = nn.Sequential(*activation, nn.Flatten(0))
@@ -138,20 +168,23 @@ def SingleInputEncoder(
     code_size: Shared[PositiveInt],
     hidden_layers: _Hidden = HiddenLayers,
     output_activation: nn.Module | None = None,
+    conditional: _Conditional = None,
 ) -> FeedForward:
     """An encoder that ignores the variables' types."""
-    return _encoder(SingleInputLayer(metadata.num_features), code_size, hidden_layers, output_activation)
+    return _encoder(_rows(metadata.num_features, metadata, conditional), code_size, hidden_layers, output_activation)
 
 
 @register
 def MultiInputEncoder(
+    metadata: Shared[Metadata],
     code_size: Shared[PositiveInt],
     input_layer: Lazy[MultiInputLayer],
     hidden_layers: _Hidden = HiddenLayers,
     output_activation: nn.Module | None = None,
+    conditional: _Conditional = None,
 ) -> FeedForward:
     """An encoder with an embedding per categorical variable."""
-    return _encoder(input_layer(), code_size, hidden_layers, output_activation)
+    return _encoder(conditioned(input_layer(), metadata, conditional), code_size, hidden_layers, output_activation)
 
 
 def _encoder(inputs: nn.Module, code_size: int, hidden_layers: Any, activation: nn.Module | None) -> FeedForward:
@@ -164,16 +197,70 @@ def SingleOutputDecoder(
     code_size: Shared[PositiveInt],
     hidden_layers: _Hidden = HiddenLayers,
     output_layer: _Single = SingleOutputLayer,
+    conditional: _Conditional = None,
 ) -> FeedForward:
     """A decoder that ignores the variables' types."""
-    return _feed_forward(
-        SingleInputLayer(code_size), hidden_layers, nn.Tanh, lambda size: output_layer(size, metadata.num_features)
-    )
+    inputs = _rows(code_size, metadata, conditional)
+    return _feed_forward(inputs, hidden_layers, nn.Tanh, lambda size: output_layer(size, metadata.num_features))
 
 
 @register
 def MultiOutputDecoder(
-    code_size: Shared[PositiveInt], output_layer: _Multi, hidden_layers: _Hidden = HiddenLayers
+    metadata: Shared[Metadata],
+    code_size: Shared[PositiveInt],
+    output_layer: _Multi,
+    hidden_layers: _Hidden = HiddenLayers,
+    conditional: _Conditional = None,
 ) -> FeedForward:
     """A decoder with a head per block of variables."""
-    return _feed_forward(SingleInputLayer(code_size), hidden_layers, nn.Tanh, output_layer)
+    return _feed_forward(_rows(code_size, metadata, conditional), hidden_layers, nn.Tanh, output_layer)
+
+
+# GAIN's: rows and a mask (or a hint), both (rows, num_features) -> (rows, num_features)
+
+
+@register
+def SingleVariableGAINGenerator(
+    metadata: Shared[Metadata],
+    hidden_layers: _Hidden = HiddenLayers,
+    output_layer: _Single = SingleOutputLayer,
+) -> FeedForward:
+    """GAIN's generator, ignoring the variables' types."""
+    inputs = _masked(SingleInputLayer(metadata.num_features), metadata)
+    return _feed_forward(inputs, hidden_layers, nn.Tanh, lambda size: output_layer(size, metadata.num_features))
+
+
+@register
+def MultiVariableGAINGenerator(
+    metadata: Shared[Metadata],
+    input_layer: Lazy[MultiInputLayer],
+    output_layer: _Multi,
+    hidden_layers: _Hidden = HiddenLayers,
+) -> FeedForward:
+    """GAIN's generator with an embedding per categorical variable and a head per block of variables."""
+    return _feed_forward(_masked(input_layer(), metadata), hidden_layers, nn.Tanh, output_layer)
+
+
+@register
+def SingleInputGAINDiscriminator(metadata: Shared[Metadata], hidden_layers: _Hidden = HiddenLayers) -> FeedForward:
+    """Return the probability that each cell is missing, ignoring the variables' types."""
+    return _cell_judge(SingleInputLayer(metadata.num_features), metadata, hidden_layers)
+
+
+@register
+def MultiInputGAINDiscriminator(
+    metadata: Shared[Metadata], input_layer: Lazy[MultiInputLayer], hidden_layers: _Hidden = HiddenLayers
+) -> FeedForward:
+    """Return the probability that each cell is missing, with an embedding per categorical variable."""
+    return _cell_judge(input_layer(), metadata, hidden_layers)
+
+
+def _masked(inputs: nn.Module, metadata: Metadata) -> nn.Module:
+    return MaskedInputLayer(inputs, metadata.num_features)
+
+
+def _cell_judge(inputs: nn.Module, metadata: Metadata, hidden_layers: Any) -> FeedForward:
+    def output_layer(size: int) -> nn.Module:
+        return SingleOutputLayer(size, metadata.num_features, nn.Sigmoid())
+
+    return _feed_forward(_masked(inputs, metadata), hidden_layers, nn.Tanh, output_layer)

@@ -1,6 +1,5 @@
 """Imputation by a generator: search the noise whose output agrees with the observed cells of each row."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,13 +25,13 @@ class NoiseSearch:
     tolerance: NonNegativeFloat = 1e-5
 
     def __call__(
-        self, generator: nn.Module, generate: Callable[[Tensor], Tensor], noise: Tensor, features: Tensor, mask: Tensor
+        self, generator: nn.Module, noise: Tensor, features: Tensor, mask: Tensor, *condition: Tensor
     ) -> Tensor:
         """Return (rows, num_features) generated from the last noise of the search.
 
-        generator: the module whose categorical outputs become probabilities while searching. generate: noise
-        (rows, noise_size) -> features. noise: where the search starts. mask: 1 where a cell is missing; what stands
-        there, NaN too, has no influence.
+        generator: noise (rows, noise_size), condition -> features; its categorical outputs are probabilities while
+        searching. noise: where the search starts. mask: 1 where a cell is missing; what stands there, NaN too, has no
+        influence.
         """
         noise = noise.clone().requires_grad_()
         optimizer = torch.optim.Adam([noise], lr=self.learning_rate)
@@ -40,11 +39,12 @@ class NoiseSearch:
         cells = (~missing).sum().clamp(min=1)
         with torch.enable_grad(), expectations(generator):
             for _ in range(self.max_iterations):
-                error = (generate(noise) - features).masked_fill(missing, 0).square().sum()
+                error = (generator(noise, *condition) - features).masked_fill(missing, 0).square().sum()
                 if self.tolerance and error < self.tolerance * cells:
                     break
                 # Differs from the original: the gradient of the sum, not of the mean over all cells of all rows, so
                 # that Adam's epsilon does not slow the search down as the table grows. The argument is the same.
                 (noise.grad,) = torch.autograd.grad(error, noise)
                 optimizer.step()
-            return generate(noise.detach()).detach()
+            found: Tensor = generator(noise.detach(), *condition)
+            return found.detach()

@@ -17,6 +17,7 @@ class Batch(NamedTuple):
 
     features: Tensor  # (rows, num_features), missing cells filled by the imputation layer
     missing_mask: Tensor | None = None  # (rows, num_features), 1 where missing
+    labels: Tensor | None = None  # (rows,), class numbers; None if the architecture is not conditional
 
     @property
     def rows(self) -> int:
@@ -25,6 +26,11 @@ class Batch(NamedTuple):
     @property
     def device(self) -> torch.device:
         return self.features.device
+
+    @property
+    def condition(self) -> tuple[Tensor, ...]:
+        """What a conditional network takes after its first input; nothing for another."""
+        return () if self.labels is None else (self.labels,)
 
 
 class Phase(NamedTuple):
@@ -48,9 +54,9 @@ class Model(Protocol):
 
 @runtime_checkable
 class Samples(Protocol):
-    """A model that makes new rows."""
+    """A model that makes new rows. ``condition``: the labels (rows,) if the architecture is conditional, else nothing."""
 
-    def sample(self, rows: int, device: torch.device) -> Tensor:
+    def sample(self, rows: int, device: torch.device, *condition: Tensor) -> Tensor:
         """Return (rows, num_features) new rows, scaled as the training data."""
 
 
@@ -58,16 +64,29 @@ class Samples(Protocol):
 class Encodes(Protocol):
     """A model that maps rows to codes."""
 
-    def encode(self, features: Tensor) -> Tensor:
+    def encode(self, features: Tensor, *condition: Tensor) -> Tensor:
         """Return the (rows, code_size) codes of (rows, num_features) features."""
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """A model that makes rows of rows."""
+
+    def reconstruct(self, features: Tensor, missing_mask: Tensor, *condition: Tensor) -> Tensor:
+        """Return (rows, num_features), probabilities for categories; ``features`` are filled where the mask is 1."""
 
 
 @runtime_checkable
 class Imputes(Protocol):
     """A model that completes rows."""
 
-    def impute(self, features: Tensor, missing_mask: Tensor) -> Tensor:
+    def impute(self, features: Tensor, missing_mask: Tensor, *condition: Tensor) -> Tensor:
         """Return (rows, num_features) proposals for all cells; ``features`` are filled where the mask is 1."""
+
+
+def draw_labels(rows: int, num_classes: int, device: torch.device) -> Tensor:
+    """Return (rows,) class numbers, each class as likely, as float32."""
+    return torch.randint(num_classes, (rows,), device=device).to(torch.float32)
 
 
 def draw_noise(rows: int, size: int, device: torch.device) -> Tensor:

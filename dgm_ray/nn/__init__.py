@@ -8,29 +8,45 @@ from dgm_ray.nn.adversarial import (
     WGANCriticLossWithGradientPenalty,
     WGANGeneratorLoss,
 )
+from dgm_ray.nn.autoencoding import AutoEncoderLoss, Outputs, VAELoss
 from dgm_ray.nn.feed_forward import FeedForward
+from dgm_ray.nn.gain import GAINDiscriminatorLoss, GAINGeneratorLoss
 from dgm_ray.nn.hidden import HiddenLayers
 from dgm_ray.nn.imputation import MeanAndModesImputation, NormalNoiseImputation, ZeroImputation
 from dgm_ray.nn.initialization import initialize
-from dgm_ray.nn.inputs import MiniBatchAveraging, MultiInputLayer, SingleInputLayer
+from dgm_ray.nn.inputs import (
+    Conditional,
+    ConditionalLayer,
+    MaskedInputLayer,
+    MiniBatchAveraging,
+    MultiInputLayer,
+    SingleInputLayer,
+    conditioned,
+)
 from dgm_ray.nn.masks import compose, generate_mask, inverse_mask
 from dgm_ray.nn.noise import AdditiveNormalNoise, Dropout, MultiInputDropout
 from dgm_ray.nn.optimizers import SGD, Adam, Optimizer, WGANOptimizer
 from dgm_ray.nn.outputs import MultiOutputLayer, SingleOutputLayer
-from dgm_ray.nn.reconstruction import MSE, RMSE, AutoEncoderLoss, MultiReconstructionLoss
+from dgm_ray.nn.reconstruction import MSE, RMSE, MultiReconstructionLoss
+from dgm_ray.nn.validation import ValidationImputationLoss, ValidationReconstructionLoss
 
 __all__ = [
     "Adam",
     "AdditiveNormalNoise",
     "AutoEncoderLoss",
+    "Conditional",
+    "ConditionalLayer",
     "Dropout",
     "FeedForward",
+    "GAINDiscriminatorLoss",
+    "GAINGeneratorLoss",
     "GANDiscriminatorLoss",
     "GANGeneratorLoss",
     "GumbelSoftmaxSampling",
     "HiddenLayers",
     "LeakyReLU",
     "MSE",
+    "MaskedInputLayer",
     "MeanAndModesImputation",
     "MiniBatchAveraging",
     "MultiInputDropout",
@@ -39,6 +55,7 @@ __all__ = [
     "MultiReconstructionLoss",
     "NormalNoiseImputation",
     "Optimizer",
+    "Outputs",
     "RMSE",
     "ReLU",
     "SGD",
@@ -47,12 +64,16 @@ __all__ = [
     "SingleOutputLayer",
     "SoftmaxSampling",
     "Tanh",
+    "VAELoss",
+    "ValidationImputationLoss",
+    "ValidationReconstructionLoss",
     "WGANCriticLoss",
     "WGANCriticLossWithGradientPenalty",
     "WGANGeneratorLoss",
     "WGANOptimizer",
     "ZeroImputation",
     "compose",
+    "conditioned",
     "expectations",
     "generate_mask",
     "initialize",

@@ -1,4 +1,7 @@
-"""Losses of two players. The discriminator is any function from rows (rows, columns) to scores (rows,)."""
+"""Losses of two players. The discriminator is any function from rows (rows, columns) to scores (rows,).
+
+``condition``: nothing, or the (rows,) labels that a conditional discriminator takes as well.
+"""
 
 from collections.abc import Callable
 
@@ -9,7 +12,7 @@ from torch.func import functional_call
 from dgm_ray.nn.entropies import FLOOR, binary_cross_entropies
 from dgm_ray.registry import NonNegativeFloat, register
 
-Discriminator = Callable[[Tensor], Tensor]
+Discriminator = Callable[..., Tensor]
 _RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -25,8 +28,8 @@ class GANDiscriminatorLoss(nn.Module):
         super().__init__()
         self.smooth_positive_labels = smooth_positive_labels
 
-    def forward(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
-        on_real, on_fake = discriminator(real), discriminator(fake)  # (rows,)
+    def forward(self, discriminator: Discriminator, real: Tensor, fake: Tensor, *condition: Tensor) -> Tensor:
+        on_real, on_fake = discriminator(real, *condition), discriminator(fake, *condition)  # (rows,)
         return passing(on_real, self.smooth_positive_labels) + passing(1 - on_fake, smooth=False)
 
 
@@ -38,8 +41,8 @@ class GANGeneratorLoss(nn.Module):
         super().__init__()
         self.smooth_positive_labels = smooth_positive_labels
 
-    def forward(self, discriminator: Discriminator, fake: Tensor) -> Tensor:
-        return passing(discriminator(fake), self.smooth_positive_labels)
+    def forward(self, discriminator: Discriminator, fake: Tensor, *condition: Tensor) -> Tensor:
+        return passing(discriminator(fake, *condition), self.smooth_positive_labels)
 
 
 @register
@@ -52,8 +55,8 @@ class WGANCriticLoss(nn.Module):
     def __init__(self) -> None:
         super().__init__()
 
-    def forward(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
-        return discriminator(fake).mean() - discriminator(real).mean()
+    def forward(self, discriminator: Discriminator, real: Tensor, fake: Tensor, *condition: Tensor) -> Tensor:
+        return discriminator(fake, *condition).mean() - discriminator(real, *condition).mean()
 
 
 @register
@@ -63,8 +66,8 @@ class WGANGeneratorLoss(nn.Module):
     def __init__(self) -> None:
         super().__init__()
 
-    def forward(self, discriminator: Discriminator, fake: Tensor) -> Tensor:
-        return -discriminator(fake).mean()
+    def forward(self, discriminator: Discriminator, fake: Tensor, *condition: Tensor) -> Tensor:
+        return -discriminator(fake, *condition).mean()
 
 
 @register
@@ -81,13 +84,13 @@ class WGANCriticLossWithGradientPenalty(nn.Module):
         super().__init__()
         self.register_buffer("weight", torch.tensor(float(weight)), persistent=False)
 
-    def forward(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
-        loss = discriminator(fake).mean() - discriminator(real).mean()  # ()
+    def forward(self, discriminator: Discriminator, real: Tensor, fake: Tensor, *condition: Tensor) -> Tensor:
+        loss = discriminator(fake, *condition).mean() - discriminator(real, *condition).mean()  # ()
         share = torch.rand(real.shape[0], 1, dtype=real.dtype, device=real.device)  # (rows, 1)
-        return loss + self.weight * gradient_penalty(discriminator, share * real + (1 - share) * fake)
+        return loss + self.weight * gradient_penalty(discriminator, share * real + (1 - share) * fake, *condition)
 
 
-def gradient_penalty(discriminator: Discriminator, rows: Tensor) -> Tensor:
+def gradient_penalty(discriminator: Discriminator, rows: Tensor, *condition: Tensor) -> Tensor:
     """Return the mean of (|gradient of D at each row| - 1)^2, of shape (); differentiable in D's parameters.
 
     A module's batch normalisation uses the statistics of these rows, but does not remember them.
@@ -99,9 +102,10 @@ def gradient_penalty(discriminator: Discriminator, rows: Tensor) -> Tensor:
             named = discriminator.named_buffers()
             # torch.func.grad refuses to update a tensor from outside in place, so the update falls on copies.
             copies = {name: buffer.clone() for name, buffer in named if name.rpartition(".")[2] in _RUNNING}
-            scores = functional_call(discriminator, copies, (inputs,)) if copies else discriminator(inputs)
+            arguments = (inputs, *condition)
+            scores = functional_call(discriminator, copies, arguments) if copies else discriminator(*arguments)
         else:
-            scores = discriminator(inputs)  # (rows,)
+            scores = discriminator(inputs, *condition)  # (rows,)
         return torch.sum(scores)
 
     gradients: Tensor = torch.func.grad(total)(rows)  # (rows, columns)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from dgm_ray.data.metadata import Metadata
 from dgm_ray.nn.entropies import binary_cross_entropies, cross_entropies
-from dgm_ray.nn.masks import inverse_mask
 from dgm_ray.registry import Shared, register
 
 Reduction = Literal["none", "mean", "sum"]
@@ -128,27 +127,6 @@ class MultiReconstructionLoss(nn.Module):
         if keep_mask is not None:
             return _mean_of_kept(total, keep_mask)
         return total / prediction.shape[0] if self.reduction == "mean" else total
-
-
-@register
-class AutoEncoderLoss(nn.Module):
-    """A reconstruction loss of an autoencoder's output against its features, both (rows, num_features).
-
-    masked: leave missing cells out; without a missing mask nothing is missing, so every cell counts.
-    """
-
-    def __init__(self, reconstruction_loss: nn.Module, masked: bool = False) -> None:
-        super().__init__()
-        self.reconstruction_loss = reconstruction_loss
-        self.masked = masked
-
-    def forward(self, reconstructed: Tensor, features: Tensor, missing_mask: Tensor | None = None) -> Tensor:
-        if not self.masked:
-            plain: Tensor = self.reconstruction_loss(reconstructed, features)
-            return plain
-        keep_mask = torch.ones_like(features) if missing_mask is None else inverse_mask(missing_mask)
-        masked: Tensor = self.reconstruction_loss(reconstructed, features, keep_mask)
-        return masked
 
 
 def _squared_error(prediction: Tensor, target: Tensor, reduction: Reduction, keep_mask: Tensor | None) -> Tensor:

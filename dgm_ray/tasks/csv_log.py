@@ -10,15 +10,18 @@ COLUMNS = ("epoch", "metric_name", "metric_value", "time")
 
 
 class CSVLog:
-    """Append an epoch at a time; each is on disk before the next begins. ``time``: seconds that the epoch took."""
+    """Append an epoch at a time; each is on disk before the next begins. ``time``: seconds that the epoch took.
 
-    def __init__(self, path: Path, *, append: bool = False) -> None:
+    after: the epoch that a training goes on from. Rows up to it are kept, later ones were lost with their weights.
+    """
+
+    def __init__(self, path: Path, *, after: int = 0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        append = append and path.exists() and path.stat().st_size > 0
-        self._file = path.open("a" if append else "w", newline="", encoding="utf-8")
+        kept = _rows(path, after) if after and path.exists() else []
+        self._file = path.open("w", newline="", encoding="utf-8")
         self._writer = csv.writer(self._file)
-        if not append:
-            self._writer.writerow(COLUMNS)
+        self._writer.writerows([COLUMNS, *kept])
+        self._file.flush()
 
     def write(self, epoch: int, metrics: Mapping[str, float], seconds: float) -> None:
         self._writer.writerows((epoch, name, value, seconds) for name, value in metrics.items())
@@ -31,3 +34,8 @@ class CSVLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def _rows(path: Path, after: int) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= after]

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from dgm_ray.errors import TrainingError
+from dgm_ray.models import parameters_of
+from dgm_ray.nn import Optimizer
 from dgm_ray.training.files import atomic
 
 
@@ -28,10 +30,28 @@ def load_states(components: Mapping[str, Any], states: Mapping[str, Any], place:
             raise TrainingError(f"{place}: {name}", "the checkpoint has no such component")
         try:
             # A copy, because an optimizer keeps the tensors that it is given.
-            component.load_state_dict(copy.deepcopy(states[name]))
+            state = copy.deepcopy(states[name])
+            if isinstance(component, nn.Module):
+                component.load_state_dict(state)
+            else:
+                _load_optimizer(component, state)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             problem = " ".join(str(error).split())
             raise TrainingError(f"{place}: {name}", f"the checkpoint does not fit: {problem}") from None
+
+
+def _load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Load what an optimizer has gathered, not its hyper-parameters: the configuration's count (defect 38)."""
+    given = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, given, strict=True):
+        group.update(own)
+    gathered = list(state["state"].items())
+    parameters = parameters_of(optimizer)
+    for index, values in gathered:
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameters[index].shape:
+                raise ValueError(f"{name} of parameter {index} is {tuple(value.shape)}")
 
 
 def modules_of(components: Mapping[str, Any]) -> dict[str, nn.Module]:

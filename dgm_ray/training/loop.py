@@ -23,11 +23,12 @@ def batches(
     epoch: int,
     imputation: Imputation | None = None,
     join_last: bool = False,
+    labels: Tensor | None = None,
 ) -> Iterator[Batch]:
     """Yield (rows, num_features) features in batches, in an order that depends on ``seed`` and ``epoch`` alone.
 
     imputation: fills the missing (NaN) cells of a batch, anew each time; None promises that there are none.
-    join_last: a single row that would be left over joins the batch before it (batch normalisation cannot train on one).
+    labels: (rows,) of a conditional architecture. join_last: a single row that would be left over joins the batch before it (batch normalisation cannot train on one).
     """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     order = torch.randperm(len(features), generator=generator).to(features.device)
@@ -36,11 +37,12 @@ def batches(
         parts[-2:] = [torch.cat(parts[-2:])]
     for part in parts:
         batch = features.index_select(0, part)  # (batch, num_features)
+        theirs = None if labels is None else labels.index_select(0, part)  # (batch,)
         if imputation is None:
-            yield Batch(batch)
+            yield Batch(batch, labels=theirs)
         else:
             mask = batch.isnan().to(batch.dtype)
-            yield Batch(imputation(batch, mask), mask)
+            yield Batch(imputation(batch, mask), mask, theirs)
 
 
 def schedule(phases: Sequence[Phase], data: Iterator[Batch], cycles: int, empty: Batch) -> Iterator[tuple[int, Batch]]:
@@ -66,7 +68,7 @@ class Loop:
     """Train a model's phases, an epoch a call.
 
     features: the training rows, on the device where the model is. batch_size: rows of a batch, and of the batches of
-    phases that take no data. seed: of the order of rows. imputation: see ``batches``.
+    phases that take no data. seed: of the order of rows. imputation, labels: see ``batches``.
     """
 
     def __init__(
@@ -78,9 +80,11 @@ class Loop:
         *,
         seed: int,
         imputation: Imputation | None = None,
+        labels: Tensor | None = None,
     ) -> None:
         self._model, self._phases, self._features = model, phases, features
         self._batch_size, self._seed, self._imputation = batch_size, seed, imputation
+        self._labels = labels
         self._parameters = [parameters_of(phase.optimizer) for phase in phases]
         self._empty = Batch(torch.empty(batch_size, 0, device=features.device))
         self._join_last = any(isinstance(module, nn.BatchNorm1d) for module in model.modules())
@@ -98,6 +102,7 @@ class Loop:
             epoch=epoch,
             imputation=self._imputation,
             join_last=self._join_last,
+            labels=self._labels,
         )
         cycles = -(-len(self._features) // self._batch_size)
         totals = [torch.zeros((), device=self._features.device) for _ in self._phases]

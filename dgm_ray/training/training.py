@@ -73,8 +73,8 @@ class Training:
             self.reason = f"{DIVERGED}: {diverged} is {metrics[diverged]} in epoch {self.epoch}"
         elif self.epoch % self._evaluate_every == 0 or self.epoch >= self.epochs:
             measures = self.evaluate()
-            self._keep_best(measures)
             metrics |= measures
+            self._keep_best(metrics, measures)
         if not self.done and self.epoch >= self.epochs:
             self.reason = "epochs"
         return metrics | {"seconds": time.perf_counter() - started}
@@ -125,10 +125,10 @@ class Training:
         if self.best:
             load_states(self.architecture.components, self.best.states, "best weights")
 
-    def _keep_best(self, measures: dict[str, float]) -> None:
+    def _keep_best(self, metrics: Mapping[str, float], measures: dict[str, float]) -> None:
         if self.metric is None:
             return
-        value = measures[self.metric]
+        value = metrics[self.metric] if self.metric in metrics else math.nan  # a phase without a step has no loss
         if math.isfinite(value) and (self.best is None or value < self.best.metric):
             self.best = Best(self.epoch, value, measures, copy_states(self.architecture.components))
         if self._impatient():

@@ -90,9 +90,11 @@ class Study:
         data: Prepared | None = None
         for task in self._corners:
             with _placed():
-                data = data or task.data.prepare()
+                data = data or task.prepare()
                 task.check_data(data)
         assert data is not None
+        if data.test is None:
+            raise ConfigurationError(f"{ARGUMENTS}.data", "a study splits its table itself: give a source, such as Npy")
         return data
 
     def rehearse(self, data: Prepared) -> "Rehearsal":
@@ -105,7 +107,7 @@ class Study:
         for task in self._corners:
             with _placed():
                 architecture = task.rehearse(data.metadata)
-            task.check_metric(architecture.model, "tune.metric")
+            task.check_metric(architecture, "tune.metric")
             counts.append(count_parameters(architecture))
             unused.append(architecture.unused)
         still = [label for label, (_, draw) in self.plan.draws.items() if len(draw.tried) == 1]

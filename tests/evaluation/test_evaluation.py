@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dgm_ray.data import Prepared
-from dgm_ray.evaluation import Evaluation, evaluation, measures_of
+from dgm_ray.evaluation import Evaluation, Seen, evaluation, measures_of
 from dgm_ray.models import MODELS, Architecture, AutoEncoder
 from dgm_ray.nn import ZeroImputation
 
@@ -18,7 +18,7 @@ GENERATION = {"val_marginal_distance", "val_dimension_wise_rmse"}
 
 
 def judge(prepared: Prepared, **options: Any) -> Evaluation:
-    return Evaluation(prepared.metadata, prepared.validation, ZeroImputation(), CPU, **options)
+    return Evaluation(Seen(prepared.metadata, prepared.validation, ZeroImputation(), CPU), **options)
 
 
 class Imputer(nn.Module):

@@ -21,7 +21,7 @@ from dgm_ray.models import (
     Samples,
     parameters_of,
 )
-from dgm_ray.nn import SoftmaxSampling
+from dgm_ray.nn import SoftmaxSampling, ZeroImputation
 from dgm_ray.training import Loop, modules_of
 
 Make = Callable[..., Architecture]
@@ -42,8 +42,16 @@ def moved(made: Architecture, before: dict[str, dict[str, Tensor]]) -> set[str]:
 
 
 def step(made: Architecture, phase: Phase, rows: Tensor) -> None:
-    """One step of one phase."""
-    Loop(made.model, [phase._replace(steps=1)], rows, len(rows), seed=0)(1)
+    """One step of one phase, on rows of which some cells are missing."""
+    rows = rows.masked_fill(missing(rows) != 0, torch.nan)
+    Loop(made.model, [phase._replace(steps=1)], rows, len(rows), seed=0, imputation=ZeroImputation())(1)
+
+
+def missing(rows: Tensor) -> Tensor:
+    """A missing mask of rows of md7."""
+    mask = torch.zeros_like(rows)
+    mask[::3, 0] = mask[1::3, 3:6] = mask[2::4, 12] = 1
+    return mask
 
 
 def test_there_are_models() -> None:
@@ -58,7 +66,8 @@ def test_each_phase_has_a_finite_loss_that_reaches_all_its_parameters(model: Any
     assert len(set(names)) == len(names)
     assert any(phase.takes_data for phase in made.phases)
     for phase in made.phases:
-        loss = phase.loss(Batch(torch.from_numpy(rows7) if phase.takes_data else torch.empty(9, 0)))
+        rows = torch.from_numpy(rows7) if phase.takes_data else torch.empty(9, 0)
+        loss = phase.loss(Batch(rows, missing(rows) if phase.takes_data else None))
         assert loss.shape == ()
         assert loss.isfinite()
         parameters = parameters_of(phase.optimizer)
@@ -188,7 +197,8 @@ def test_a_discriminators_loss_ends_at_the_fake_rows(model: Any, make: Make, row
         if phase.name == "discriminator":
             others = [one for name, one in modules_of(made.components).items() if name != phase.name]
             parameters = [parameter for one in others for parameter in one.parameters()]
-            loss = phase.loss(Batch(torch.from_numpy(rows7)))
+            rows = torch.from_numpy(rows7)
+            loss = phase.loss(Batch(rows, missing(rows)))
             assert set(torch.autograd.grad(loss, parameters, allow_unused=True)) == {None}
 
 
@@ -237,7 +247,7 @@ def test_the_decoder_follows_the_generator_only_if_it_is_named(
 
 
 def search(generate: nn.Module, noise: Tensor, features: Tensor, mask: Tensor, **arguments: Any) -> Tensor:
-    return NoiseSearch(**arguments)(generate, generate, noise, features, mask)
+    return NoiseSearch(**arguments)(generate, noise, features, mask)
 
 
 @pytest.mark.parametrize("learning_rate", [0.1, 0.02])
@@ -287,14 +297,15 @@ def test_rows_do_not_disturb_each_other() -> None:
 
 @pytest.mark.parametrize(("tolerance", "calls"), [(1e9, 2), (0.0, 51)])
 def test_the_search_stops_below_its_tolerance(tolerance: float, calls: int) -> None:
-    seen = []
+    seen: list[Tensor] = []
 
-    def generate(noise: Tensor) -> Tensor:
-        seen.append(noise)
-        return noise
+    class Noted(nn.Module):
+        def forward(self, noise: Tensor) -> Tensor:
+            seen.append(noise)
+            return noise
 
     noise = torch.ones(2, 3)
-    NoiseSearch(tolerance=tolerance)(nn.Identity(), generate, noise, torch.zeros(2, 3), torch.zeros(2, 3))
+    NoiseSearch(tolerance=tolerance)(Noted(), noise, torch.zeros(2, 3), torch.zeros(2, 3))
     assert len(seen) == calls
     assert torch.equal(noise, torch.ones(2, 3)), "the noise that came in is left alone"
 

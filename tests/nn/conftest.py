@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from dgm_ray.data.metadata import Metadata, Variable
 from dgm_ray.nn.activations import GumbelSoftmaxSampling, LeakyReLU
+from dgm_ray.nn.autoencoding import AutoEncoderLoss, Outputs
 from dgm_ray.nn.feed_forward import FeedForward
 from dgm_ray.nn.hidden import HiddenLayers
 from dgm_ray.nn.imputation import NormalNoiseImputation
 from dgm_ray.nn.inputs import MiniBatchAveraging, MultiInputLayer
 from dgm_ray.nn.noise import AdditiveNormalNoise, Dropout, MultiInputDropout
 from dgm_ray.nn.outputs import MultiOutputLayer
-from dgm_ray.nn.reconstruction import AutoEncoderLoss, MultiReconstructionLoss
+from dgm_ray.nn.reconstruction import MultiReconstructionLoss
 
 
 class Auto(nn.Module):
@@ -34,7 +35,7 @@ class Auto(nn.Module):
 
     def forward(self, features: Tensor, missing_mask: Tensor) -> Tensor:
         outputs = self.network(self.noise(self.fill(features, missing_mask)))
-        loss: Tensor = self.loss(outputs, features, missing_mask)
+        loss: Tensor = self.loss(Outputs(outputs, outputs), features, missing_mask)
         return loss
 
 

@@ -23,8 +23,15 @@ def arguments(node_of: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
 
     def make(task: str, **more: Any) -> dict[str, Any]:
         (model,) = [one for one in MODELS if f"Train{one.__name__}" == task]
-        node: dict[str, Any] = {"source": {"factory": "BreastCancer"}}
-        common = {"data": node, "architecture": node_of(model), "batch_size": 64, "epochs": 2, "device": "cpu"}
+        node: dict[str, Any] = {"source": {"factory": "BreastCancer"}, "train_missing_probability": 0.1}
+        common = {
+            "data": node,
+            "imputation": {"factory": "MeanAndModesImputation"},
+            "architecture": node_of(model),
+            "batch_size": 64,
+            "epochs": 2,
+            "device": "cpu",
+        }
         return copy.deepcopy(common | more)
 
     return make

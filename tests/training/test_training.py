@@ -10,7 +10,7 @@ from torch import nn
 
 from dgm_ray.data import Prepared
 from dgm_ray.errors import TrainingError
-from dgm_ray.evaluation import Evaluation
+from dgm_ray.evaluation import Evaluation, Seen
 from dgm_ray.models import MODELS, Architecture, AutoEncoder
 from dgm_ray.nn import ZeroImputation
 from dgm_ray.training import Loop, Training, read_checkpoint, write_checkpoint
@@ -27,14 +27,15 @@ def start(make: Make, prepared7: Prepared) -> Start:
 
     def begin(model: Any = AutoEncoder, scores: Iterable[float] | None = None, **options: Any) -> Training:
         made = make(model, seed=options.setdefault("seed", 0))
-        measure: Any = Evaluation(prepared7.metadata, prepared7.validation, ZeroImputation(), torch.device("cpu"))
+        measure: Any = Evaluation(Seen(prepared7.metadata, prepared7.validation, ZeroImputation(), torch.device("cpu")))
         if scores is not None:
             upcoming = iter(scores)
 
             def measure(model: nn.Module) -> dict[str, float]:
                 return {"val_imputation_rmse": next(upcoming), "val_other": 1.0}
 
-        loop = Loop(made.model, made.phases, torch.from_numpy(prepared7.train.features), 16, seed=options["seed"])
+        rows = torch.from_numpy(prepared7.train.features)
+        loop = Loop(made.model, made.phases, rows, 16, seed=options["seed"], imputation=ZeroImputation())
         options = {"epochs": 10, "metric": "val_imputation_rmse"} | options
         return Training(made, loop, measure, **options)
 
