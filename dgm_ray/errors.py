@@ -4,7 +4,8 @@ DGMError
 ├── ConfigurationError   a file, a key or a value that breaks the grammar or a signature
 ├── DataError            a table or its metadata that breaks a constraint
 ├── TrainingError        a run that cannot go on (a loss that is not finite, a checkpoint that does not fit)
-└── StudyError           a study that cannot start (its name is taken, more resources than there are)
+├── StudyError           a study that cannot start (its name is taken, more resources than there are)
+└── UnfinishedError      a task that gave up, with what it has saved (exit code 1)
 """
 
 import sys
@@ -45,6 +46,10 @@ class StudyError(DGMError):
     """A study cannot start."""
 
 
+class UnfinishedError(DGMError):
+    """A task ended before it was done, and what it has is saved."""
+
+
 def nearest(name: str, known: Any) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name that is nearest to ``name``, or nothing."""
     close = get_close_matches(name, [str(one) for one in known], n=1, cutoff=0.6)
@@ -53,12 +58,12 @@ def nearest(name: str, known: Any) -> str:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn an error of the user's into one line on standard error and exit code 2."""
+    """Turn an error of the user's into one line on standard error and exit code 2 (1 if there are results)."""
     try:
         yield
     except DGMError as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(1 if isinstance(error, UnfinishedError) else 2) from None
 
 
 def _short(value: Any, limit: int = 120) -> str:

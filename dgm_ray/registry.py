@@ -199,6 +199,20 @@ def call(
         raise ConfigurationError(path, f"{entry.__name__}: {error}") from error
 
 
+def preset(entry: Callable[..., T], name: str, **given: Any) -> Callable[..., T]:
+    """Return ``entry`` under another name, with arguments that are given here and that no configuration can set."""
+
+    def make(**arguments: Any) -> T:
+        return entry(**given, **arguments)
+
+    signature = inspect.signature(entry, eval_str=True)
+    left = [one.replace(kind=one.KEYWORD_ONLY) for key, one in signature.parameters.items() if key not in given]
+    made = entry if inspect.isclass(entry) else signature.return_annotation
+    make.__signature__ = inspect.Signature(left, return_annotation=made)  # type: ignore[attr-defined]
+    make.__name__, make.__doc__ = name, entry.__doc__
+    return make
+
+
 def check_keys(given: Any, known: Any, path: str, owner: str, *, needed: tuple[str, ...] = ()) -> None:
     """Raise ConfigurationError unless ``given`` is a mapping with keys ``known`` to ``owner``, the ``needed`` there."""
     if not isinstance(given, Mapping):

@@ -1,11 +1,12 @@
 """Measures: what a model is worth on rows that it was not trained on. For every one smaller is better."""
 
 from dgm_ray.evaluation.evaluation import Evaluation, Seen, ValidationLoss, measures_of
-from dgm_ray.evaluation.generation import marginal_distances, score_generation, wasserstein
+from dgm_ray.evaluation.generation import Floats, marginal_distances, score_generation, wasserstein
 from dgm_ray.evaluation.imputation import baseline, complete, score_imputation
 
 __all__ = [
     "Evaluation",
+    "Floats",
     "Seen",
     "ValidationLoss",
     "baseline",

@@ -1,13 +1,13 @@
 """Models: one file a paper, one line here. Importing this module registers their components as factories."""
 
 from dgm_ray.models.arae import ARAE
-from dgm_ray.models.architecture import Architecture, build_architecture, count_parameters
-from dgm_ray.models.autoencoder import AutoEncoder
+from dgm_ray.models.architecture import Architecture, build_architecture, build_components, count_parameters
+from dgm_ray.models.autoencoder import AutoEncoder, EncodesAndDecodes
 from dgm_ray.models.gain import GAIN
 from dgm_ray.models.gan import GAN
-from dgm_ray.models.medgan import MedGAN
+from dgm_ray.models.medgan import Decoded, MedGAN
 from dgm_ray.models.noise_search import NoiseSearch
-from dgm_ray.models.phase import Batch, Encodes, Imputes, Model, Phase, Reconstructs, Samples, parameters_of
+from dgm_ray.models.phase import Batch, Encodes, Imputes, Model, Phase, Reconstructs, Samples, draw_noise, parameters_of
 from dgm_ray.models.vae import VAE
 
 MODELS = (ARAE, AutoEncoder, GAIN, GAN, MedGAN, VAE)
@@ -25,7 +25,9 @@ __all__ = [
     "MedGAN",
     "Architecture",
     "Batch",
+    "Decoded",
     "Encodes",
+    "EncodesAndDecodes",
     "Imputes",
     "Model",
     "NoiseSearch",
@@ -33,6 +35,8 @@ __all__ = [
     "Reconstructs",
     "Samples",
     "build_architecture",
+    "build_components",
     "count_parameters",
+    "draw_noise",
     "parameters_of",
 ]

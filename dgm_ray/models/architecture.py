@@ -37,38 +37,49 @@ def build_architecture(
     also: components to build as well if they are there, for who judges the model.
     Raises ConfigurationError for a missing component, a cycle, or an argument that no signature knows.
     """
-    parts = ("arguments", "components")
-    check_keys(node, parts, path, "an architecture", needed=parts)
-    for key in parts:
-        if not isinstance(node[key], Mapping):
-            raise ConfigurationError(f"{path}.{key}", "should be a mapping", node[key])
-    given = node["arguments"]
-    known = shareable(model)
-    for key in given:
-        if key not in known or key in shared:
-            raise ConfigurationError(f"{path}.arguments.{key}", f"no component takes it{nearest(key, known)}")
-    scope = Scope(
-        {**shared, **given},
-        node["components"],
-        places={key: f"{path}.arguments.{key}" for key in given},
-        path=f"{path}.components",
-        finish=_finish,
-    )
+    scope = scope_of(node, shared, path)
     made = call(model, arguments, scope, path)
     for name in also:
         if name in node["components"]:
             scope.get(name, nn.Module, f"{path}.components")
-    unused = [f"{path}.arguments.{key}" for key in given if key not in scope.used]
+    unused = [f"{path}.arguments.{key}" for key in node["arguments"] if key not in scope.used]
     unused += [f"{path}.components.{name}" for name in node["components"] if name not in scope.used]
     components = {name: scope.built[name] for name in node["components"] if name in scope.built}
     conditional = any(isinstance(module, ConditionalLayer) for module in made.modules())
     return Architecture(made, made.phases(), components, unused, conditional)
 
 
-def shareable(model: Callable[..., Any]) -> set[str]:
-    """Return every name that a registered factory or the model may ask the scope for."""
-    entries = [*(entry for _, entry in FACTORIES.items()), model]
-    return {name for entry in entries for name, parameter in parameters(entry).items() if parameter.shared}
+def build_components(
+    node: Any, shared: Mapping[str, Any], names: Sequence[str], path: str = "architecture"
+) -> dict[str, Any]:
+    """Build the components ``names`` alone, with what they need, for who does not train (defect 39)."""
+    scope = scope_of(node, shared, path)
+    return {name: scope.get(name, Any, f"{path}.components") for name in names}
+
+
+def scope_of(node: Any, shared: Mapping[str, Any], path: str) -> Scope:
+    """Return the scope of an architecture's components. Raises ConfigurationError for a node that is none."""
+    parts = ("arguments", "components")
+    check_keys(node, parts, path, "an architecture", needed=parts)
+    for key in parts:
+        if not isinstance(node[key], Mapping):
+            raise ConfigurationError(f"{path}.{key}", "should be a mapping", node[key])
+    given, known = node["arguments"], shareable()
+    for key in given:
+        if key not in known or key in shared:
+            raise ConfigurationError(f"{path}.arguments.{key}", f"no component takes it{nearest(key, known)}")
+    return Scope(
+        {**shared, **given},
+        node["components"],
+        places={key: f"{path}.arguments.{key}" for key in given},
+        path=f"{path}.components",
+        finish=_finish,
+    )
+
+
+def shareable() -> set[str]:
+    """Return every name that a registered factory may ask the scope for."""
+    return {name for _, entry in FACTORIES.items() for name, parameter in parameters(entry).items() if parameter.shared}
 
 
 def count_parameters(architecture: Architecture) -> int:

@@ -92,9 +92,8 @@ def Discriminator(
     conditional: _Conditional = None,
 ) -> FeedForward:
     """Return the probability that rows are real. ``mini_batch_averaging``: as in MedGAN (arXiv 1703.06490)."""
-    return _judge(
-        _rows(metadata.num_features, metadata, conditional), hidden_layers, mini_batch_averaging, nn.Sigmoid()
-    )
+    inputs = _rows(metadata.num_features, metadata, conditional)
+    return _judge(inputs, hidden_layers, mini_batch_averaging, nn.Sigmoid())
 
 
 @register

@@ -1,12 +1,15 @@
 """Imputation by a generator: search the noise whose output agrees with the observed cells of each row."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from dgm_ray.nn import expectations
+from dgm_ray.nn import MSE, expectations
 from dgm_ray.registry import NonNegativeFloat, PositiveFloat, PositiveInt, register
+
+_SQUARES = MSE()
 
 
 @register
@@ -25,26 +28,37 @@ class NoiseSearch:
     tolerance: NonNegativeFloat = 1e-5
 
     def __call__(
-        self, generator: nn.Module, noise: Tensor, features: Tensor, mask: Tensor, *condition: Tensor
+        self,
+        generator: nn.Module,
+        noise: Tensor,
+        features: Tensor,
+        mask: Tensor,
+        *condition: Tensor,
+        loss: nn.Module = _SQUARES,
+        report: Callable[[int, Tensor, Tensor], None] | None = None,
     ) -> Tensor:
         """Return (rows, num_features) generated from the last noise of the search.
 
         generator: noise (rows, noise_size), condition -> features; its categorical outputs are probabilities while
         searching. noise: where the search starts. mask: 1 where a cell is missing; what stands there, NaN too, has no
-        influence.
+        influence. loss: what compares generated with observed cells, a mean over cells. report: called in each
+        iteration with its number, the loss and what is generated.
         """
         noise = noise.clone().requires_grad_()
         optimizer = torch.optim.Adam([noise], lr=self.learning_rate)
-        missing = mask != 0
-        cells = (~missing).sum().clamp(min=1)
+        keep = (mask == 0).to(noise.dtype)
+        cells = keep.sum().clamp(min=1)
         with torch.enable_grad(), expectations(generator):
-            for _ in range(self.max_iterations):
-                error = (generator(noise, *condition) - features).masked_fill(missing, 0).square().sum()
-                if self.tolerance and error < self.tolerance * cells:
+            for iteration in range(1, self.max_iterations + 1):
+                generated = generator(noise, *condition)
+                error = loss(generated, features, keep)
+                if report:
+                    report(iteration, error.detach(), generated.detach())
+                if self.tolerance and error < self.tolerance:
                     break
                 # Differs from the original: the gradient of the sum, not of the mean over all cells of all rows, so
                 # that Adam's epsilon does not slow the search down as the table grows. The argument is the same.
-                (noise.grad,) = torch.autograd.grad(error, noise)
+                (noise.grad,) = torch.autograd.grad(error * cells, noise)
                 optimizer.step()
             found: Tensor = generator(noise.detach(), *condition)
             return found.detach()

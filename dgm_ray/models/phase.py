@@ -54,7 +54,7 @@ class Model(Protocol):
 
 @runtime_checkable
 class Samples(Protocol):
-    """A model that makes new rows. ``condition``: the labels (rows,) if the architecture is conditional, else nothing."""
+    """A model that makes new rows. ``condition``: the labels (rows,) if the model is conditional, else nothing."""
 
     def sample(self, rows: int, device: torch.device, *condition: Tensor) -> Tensor:
         """Return (rows, num_features) new rows, scaled as the training data."""

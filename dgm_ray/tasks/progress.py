@@ -12,16 +12,16 @@ QUIET_SECONDS = 5.0
 
 
 class Report(Protocol):
-    """Called after every epoch."""
+    """Called after every epoch, or other step."""
 
     def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None: ...
 
 
 @contextmanager
-def epochs_shown(total: int, console: Console) -> Iterator[Report]:
-    """Yield what shows each epoch of ``total``."""
+def steps_shown(total: int, console: Console, unit: str = "epoch") -> Iterator[Report]:
+    """Yield what shows each step (``unit``) of ``total``."""
     if console.is_terminal:
-        bar = (TextColumn("epoch"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        bar = (TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*bar, TextColumn("{task.description}"), console=console, transient=True) as progress:
             task = progress.add_task("", total=total)
             yield lambda epoch, metrics: progress.update(task, completed=epoch, description=shown(metrics))
@@ -30,8 +30,8 @@ def epochs_shown(total: int, console: Console) -> Iterator[Report]:
 
     def line(epoch: int, metrics: Mapping[str, float]) -> None:
         nonlocal last
-        if epoch in (1, total) or time.monotonic() - last >= QUIET_SECONDS:
-            console.print(f"epoch {epoch}/{total}  {shown(metrics)}", soft_wrap=True, highlight=False)
+        if (metrics and epoch in (1, total)) or time.monotonic() - last >= QUIET_SECONDS:
+            console.print(f"{unit} {epoch}/{total}  {shown(metrics)}", soft_wrap=True, highlight=False)
             last = time.monotonic()
 
     yield line

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,12 +35,12 @@ from dgm_ray.registry import (
     register,
 )
 from dgm_ray.space import read_file
+from dgm_ray.tasks.arrays import read_scaler
 from dgm_ray.tasks.csv_log import CSVLog
-from dgm_ray.tasks.progress import epochs_shown, shown
+from dgm_ray.tasks.progress import shown, steps_shown
+from dgm_ray.tasks.trained import Device, device_of
 from dgm_ray.training import DIVERGED, Loop, Training, read_checkpoint, write_checkpoint
 from dgm_ray.training.training import Measure
-
-Device = Literal["auto", "cpu", "cuda"]
 
 
 @register
@@ -132,20 +132,13 @@ class TrainTask:
         """Read the table. Raises ConfigurationError or DataError for what is missing or does not fit."""
         if isinstance(self.data, Files):
             if self.metadata is None:
-                raise ConfigurationError(
-                    "metadata", "is needed with files of features: the path of their metadata.json"
-                )
-            scaler = None
-            if self.scale_transform is not None:
-                from dgm_ray.tasks.arrays import read_scaler
-
-                scaler = read_scaler(self.scale_transform)
-            return self.data.prepare(Metadata.read(self.metadata), scaler)
+                raise ConfigurationError("metadata", "is needed with files of features: the path of metadata.json")
+            metadata = Metadata.read(self.metadata)
+            scaler = None if self.scale_transform is None else read_scaler(self.scale_transform, metadata)
+            return self.data.prepare(metadata, scaler)
         for name in ("metadata", "scale_transform"):
-            if getattr(self, name) is not None:
-                raise ConfigurationError(
-                    name, "belongs to files of features; a source has its own", getattr(self, name)
-                )
+            if (given := getattr(self, name)) is not None:
+                raise ConfigurationError(name, "belongs to files of features; a source has its own", str(given))
         return self.data.prepare()
 
     def start(self, data: Prepared | None = None, configuration: Mapping[str, Any] | None = None) -> Training:
@@ -160,7 +153,7 @@ class TrainTask:
         torch.set_num_threads(self.threads)
         seed = secrets.randbits(31) if self.seed is None else self.seed
         torch.manual_seed(seed)
-        device = self._device()
+        device = device_of(self.device)
         statistics = _tensor(data.means_and_modes)
         architecture, imputation = self.build(data.metadata, statistics, data.scaler)
         self.check_metric(architecture)
@@ -288,7 +281,7 @@ class TrainTask:
             training.load(*found)
         last_save = time.monotonic()
         with ExitStack() as stack:
-            report = stack.enter_context(epochs_shown(self.epochs, console))
+            report = stack.enter_context(steps_shown(self.epochs, console))
             log = stack.enter_context(CSVLog(self.logs, after=training.epoch)) if self.logs else None
             while not training.done:
                 metrics = training.advance()
@@ -321,13 +314,6 @@ class TrainTask:
             return read_file(self.architecture), self.architecture
         return self.architecture, "architecture"
 
-    def _device(self) -> torch.device:
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ConfigurationError("device", "there is no GPU on this machine", self.device)
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
-
 
 def _val_loss_name(architecture: Architecture) -> str:
     names = [phase.name for phase in architecture.phases]
@@ -339,16 +325,16 @@ def _val_loss_name(architecture: Architecture) -> str:
 def train_task(model: Callable[..., Any], name: str) -> Callable[..., TrainTask]:
     """Return the task that trains ``model``: TrainTask's arguments and the model's own, checked as one signature."""
     own = inspect.signature(TrainTask, eval_str=True).parameters
-    common = [parameter for name, parameter in own.items() if name not in ("model", "model_arguments")]
-    names = [name for name, parameter in parameters(model).items() if not parameter.shared]
+    common = [parameter for key, parameter in own.items() if key not in ("model", "model_arguments")]
+    names = [key for key, parameter in parameters(model).items() if not parameter.shared]
 
     def make(**arguments: Any) -> TrainTask:
-        given = {name: arguments.pop(name) for name in names if name in arguments}
+        given = {key: arguments.pop(key) for key in names if key in arguments}
         return TrainTask(model, given, **arguments)
 
     theirs = inspect.signature(model, eval_str=True).parameters
     keywords = [
-        parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in [*common, *(theirs[name] for name in names)]
+        parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in [*common, *(theirs[key] for key in names)]
     ]
     make.__signature__ = inspect.Signature(keywords, return_annotation=TrainTask)  # type: ignore[attr-defined]
     make.__name__ = name

@@ -1,6 +1,6 @@
 """Training: one loop for all models, the best weights, checkpoints, files that are written whole."""
 
-from dgm_ray.training.checkpoints import modules_of, read_checkpoint, write_checkpoint
+from dgm_ray.training.checkpoints import load_states, modules_of, read_checkpoint, write_checkpoint
 from dgm_ray.training.files import atomic, write_json, write_text
 from dgm_ray.training.loop import Loop, batches, schedule
 from dgm_ray.training.training import DIVERGED, EARLY, Best, Training
@@ -13,6 +13,7 @@ __all__ = [
     "Training",
     "atomic",
     "batches",
+    "load_states",
     "modules_of",
     "read_checkpoint",
     "schedule",

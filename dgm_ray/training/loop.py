@@ -28,7 +28,8 @@ def batches(
     """Yield (rows, num_features) features in batches, in an order that depends on ``seed`` and ``epoch`` alone.
 
     imputation: fills the missing (NaN) cells of a batch, anew each time; None promises that there are none.
-    labels: (rows,) of a conditional architecture. join_last: a single row that would be left over joins the batch before it (batch normalisation cannot train on one).
+    join_last: a single row that would be left over joins the batch before it (batch normalisation cannot train on one).
+    labels: (rows,) of a conditional architecture.
     """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     order = torch.randperm(len(features), generator=generator).to(features.device)
