@@ -22,8 +22,10 @@ app.command()(run)
 def schema() -> None:
     """Print the JSON Schema of search spaces and configurations, for an editor's YAML and JSON support."""
     with one_line_errors():
+        import dgm_ray.tune.parallel  # noqa: F401 (registers MultiProcessTaskRunner)
         from dgm_ray.schema import schema as make_schema
-        from dgm_ray.tasks import train  # noqa: F401 (registers its tasks)
+        from dgm_ray.tasks.configuration import load_tasks
         from dgm_ray.tune.settings import Settings
 
+        load_tasks()
         print(json.dumps(make_schema(Settings), indent=2))

@@ -50,11 +50,12 @@ def build_architecture(
 
 
 def build_components(
-    node: Any, shared: Mapping[str, Any], names: Sequence[str], path: str = "architecture"
+    node: Any, shared: Mapping[str, Any], names: Sequence[str] | None, path: str = "architecture"
 ) -> dict[str, Any]:
-    """Build the components ``names`` alone, with what they need, for who does not train (defect 39)."""
+    """Build the components ``names`` alone (None: all), with what they need, for who does not train (defect 39)."""
     scope = scope_of(node, shared, path)
-    return {name: scope.get(name, Any, f"{path}.components") for name in names}
+    wanted = list(node["components"]) if names is None else names
+    return {name: scope.get(name, Any, f"{path}.components") for name in wanted}
 
 
 def scope_of(node: Any, shared: Mapping[str, Any], path: str) -> Scope:

@@ -209,7 +209,7 @@ class GANIterativeImputation:
                 if self.log_missing_loss:
                     losses["missing_loss"] = float(loss(generated, truth, mask))
                     losses["loss"] = float(loss(generated, truth, torch.ones_like(mask)))
-                log.write(iteration, losses, perf_counter() - started)
+                log.epoch(iteration, losses, perf_counter() - started)
                 shown(iteration, losses)
 
             generator = trained.components["generator"]

@@ -18,8 +18,8 @@ class Report(Protocol):
 
 
 @contextmanager
-def steps_shown(total: int, console: Console, unit: str = "epoch") -> Iterator[Report]:
-    """Yield what shows each step (``unit``) of ``total``."""
+def steps_shown(total: int, console: Console, unit: str = "epoch", every: float = QUIET_SECONDS) -> Iterator[Report]:
+    """Yield what shows each step (``unit``) of ``total``; without a terminal it is a line ``every`` so many seconds."""
     if console.is_terminal:
         bar = (TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*bar, TextColumn("{task.description}"), console=console, transient=True) as progress:
@@ -30,7 +30,7 @@ def steps_shown(total: int, console: Console, unit: str = "epoch") -> Iterator[R
 
     def line(epoch: int, metrics: Mapping[str, float]) -> None:
         nonlocal last
-        if (metrics and epoch in (1, total)) or time.monotonic() - last >= QUIET_SECONDS:
+        if (metrics and epoch in (1, total)) or time.monotonic() - last >= every:
             console.print(f"{unit} {epoch}/{total}  {shown(metrics)}", soft_wrap=True, highlight=False)
             last = time.monotonic()
 

@@ -287,7 +287,7 @@ class TrainTask:
                 metrics = training.advance()
                 report(training.epoch, metrics)
                 if log:
-                    log.write(
+                    log.epoch(
                         training.epoch,
                         {name: value for name, value in metrics.items() if name != "seconds"},
                         metrics["seconds"],

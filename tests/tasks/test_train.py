@@ -152,7 +152,7 @@ def test_saves_are_spaced(
             return self
 
         def __exit__(self, *_: Any) -> None: ...
-        def write(self, epoch: int, *_: Any) -> None:
+        def epoch(self, epoch: int, *_: Any) -> None:
             clock["now"] = [104, 105, 106, 110, 111, 112][epoch - 1]
 
     monkeypatch.setattr(train, "CSVLog", Log)
