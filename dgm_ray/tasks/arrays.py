@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +16,18 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
-def read_features(path: Path, metadata: Metadata) -> Floats:
-    """Return (rows, num_features) numbers as float32; NaN is a missing cell. Raises DataError for another shape."""
+def read_features(path: Path, metadata: Metadata | None) -> Floats:
+    """Return (rows, num_features) numbers as float32; NaN is a missing cell. Raises DataError for another shape.
+
+    metadata: says how many columns there are; None takes any number.
+    """
     features = read_floats(path)
-    if features.ndim != 2 or features.shape[1] != metadata.num_features:
-        raise DataError(str(path), f"must have the shape (rows, {metadata.num_features})", features.shape)
+    wanted = "columns" if metadata is None else metadata.num_features
+    if features.ndim != 2 or (metadata and features.shape[1] != wanted) or not len(features):
+        raise DataError(str(path), f"must have the shape (rows, {wanted}), with a row at least", features.shape)
     if np.isinf(features).any():
         row, column = (int(i) for i in np.argwhere(np.isinf(features))[0])
-        name = metadata.features[column]
+        name = metadata.features[column] if metadata else column
         raise DataError(f"{path}: row {row}, column {name!r}", "must be finite, or NaN where missing", "infinite")
     return features
 
@@ -61,3 +66,34 @@ def write_npy(path: Path, array: NDArray[Any]) -> Path:
     with atomic(path) as temporary, temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)
     return path
+
+
+def read_vector(path: Path, metadata: Metadata) -> Floats:
+    """Return one finite number per column, (num_features,)."""
+    values = read_floats(path)
+    if values.shape != (metadata.num_features,):
+        raise DataError(str(path), f"must have the shape ({metadata.num_features},)", values.shape)
+    if unknown := metadata.names_of(~np.isfinite(values)):
+        raise DataError(f"{path}: {unknown[0]}", "must be finite")
+    return values
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an .npz file by name. Raises DataError for anything else, such as a pickle."""
+    try:
+        with path.open("rb") as file:
+            if file.read(2) != b"PK":
+                rule = "is no model of this library; an old pickle cannot be read safely: train it again, or"
+                raise DataError(str(path), f"{rule} convert it with: dgm-ray convert {path} {path}.npz --trust")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except OSError as error:
+        raise DataError(str(path), f"cannot be read: {error.strerror or error}") from None
+    except (ValueError, EOFError, BadZipFile, KeyError) as error:
+        raise DataError(str(path), f"is damaged ({type(error).__name__})") from None
+
+
+def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write arrays as an .npz file, whatever its name, whole or not at all."""
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
