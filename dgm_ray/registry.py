@@ -313,8 +313,13 @@ def _made_by(entry: Any) -> type | None:
 
 
 def _meant(entries: list[Any], node: Mapping[str, Any]) -> Any:
-    """Return which of several a mapping without a factory describes: the one that knows most of its keys."""
-    return max(entries, key=lambda entry: len(parameters(entry).keys() & node.keys()))
+    """Return which of several a mapping without a factory describes: the one that knows most of its keys, or nearly."""
+
+    def known(entry: Any) -> tuple[int, int]:
+        names = parameters(entry)
+        return sum(key in names for key in node), sum(bool(nearest(str(key), names)) for key in node)
+
+    return entries[0] if len(entries) == 1 else max(entries, key=known)
 
 
 def _build_named(node: Mapping[str, Any], hint: Any, scope: Scope, path: str) -> Any:

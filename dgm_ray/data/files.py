@@ -55,8 +55,9 @@ def _read(
 ) -> tuple[Floats, NDArray[np.bool_], NDArray[Any] | None]:
     cells = read_floats(features)
     numbers = None if labels is None else read_npy(labels)
-    checked(Table(metadata, cells, numbers, scaled=False), str(features))
-    return cells, np.zeros(cells.shape, np.bool_) if mask is None else read_mask(mask, cells.shape), numbers
+    hidden = np.zeros(cells.shape, np.bool_) if mask is None else read_mask(mask, cells.shape)
+    checked(Table(metadata, _hidden(cells, hidden), numbers, scaled=False), str(features))
+    return cells, hidden, numbers
 
 
 def _hidden(truth: Floats, mask: NDArray[np.bool_]) -> Floats:

@@ -51,6 +51,8 @@ class Logging:
 
     def begin(self) -> None:
         """Set logging up. Raises ConfigurationError for a level or a format that there is not."""
+        if isinstance(self.level, str) and self.level not in (levels := logging.getLevelNamesMapping()):
+            raise ConfigurationError("logging.level", f"should be one of {', '.join(levels)}", self.level)
         given = {key: value for key, value in vars(self).items() if value is not None}
         try:
             logging.basicConfig(**given)

@@ -1,8 +1,8 @@
 """What each paper's model alone claims: VAE, denoising, MIDA, ARAE, GAIN, and conditional ones."""
 
 from collections.abc import Callable
-from itertools import pairwise
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest

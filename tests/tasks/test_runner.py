@@ -34,6 +34,9 @@ MISTAKES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda node: node["arguments"]["data"].update(source={"factory": "Wines"}), "data.source.factory: no factory"),
     (lambda node: node["arguments"].update(batch_size=10**6), "batch_size: should be at most the"),
     (lambda node: node.update(expected=3), "expected"),
+    (lambda node: node.update(logging={"levl": "INFO"}), "logging.levl: Logging has no argument 'levl'; did you mean"),
+    (lambda node: node.update(logging={"level": "LOUD"}), "logging.level: should be one of CRITICAL, "),
+    (lambda node: node["arguments"].update(logging={"force": 1}), "logging.force: Input should be a valid boolean"),
     (lambda node: node.update(expected={"best_epoch": "x"}), "expected"),
 ]
 
