@@ -1,6 +1,8 @@
 """The console script ``dgm-ray``."""
 
 import json
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -16,6 +18,8 @@ app = typer.Typer(
 )
 app.command()(tune)
 app.command()(run)
+data = typer.Typer(no_args_is_help=True, help="Data sets in the original library's files.")
+app.add_typer(data, name="data")
 
 
 @app.command()
@@ -29,3 +33,44 @@ def schema() -> None:
 
         load_tasks()
         print(json.dumps(make_schema(Settings), indent=2))
+
+
+@data.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="The data set, such as default_of_credit_card_clients.")],
+    directory: Annotated[
+        Path | None, typer.Option(help="Where the files go; examples/data/NAME by default.", show_default=False)
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="A folder that holds features.npy, labels.npy and metadata.json.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split into train and test rows.")] = 0,
+) -> None:
+    """Download a data set of the UCI repository and prepare it: scaled, one-hot, split into train and test rows."""
+    with one_line_errors():
+        from dgm_ray import fetch as fetching
+
+        for path in fetching.fetch(name, directory or Path("examples/data") / name, source, seed):
+            print(path)
+
+
+@data.command("list")
+def list_names() -> None:
+    """Print the names of the data sets."""
+    from dgm_ray.fetch import DATA_SETS
+
+    print("\n".join(DATA_SETS))
+
+
+@app.command()
+def convert(
+    old: Annotated[Path, typer.Argument(help="A pickled scikit-learn scaler of the original library.")],
+    new: Annotated[Path, typer.Argument(help="The JSON file to write.")],
+    trust: Annotated[bool, typer.Option("--trust", help="You know where OLD comes from.")] = False,
+) -> None:
+    """Turn a pickled scaler into JSON. Unpickling runs code from the file: use it where a harmful file does no harm."""
+    with one_line_errors():
+        from dgm_ray.convert import convert as convert_file
+
+        convert_file(old, new, trust)
+        print(new)

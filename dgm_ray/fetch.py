@@ -70,7 +70,7 @@ def fetch(name: str, directory: Path, source: Path | None, seed: int) -> list[Pa
     table, scaler = _downloaded(DATA_SETS[name]) if source is None else _held(source)
     assert table.labels is not None
     train, test = split(table.labels, seed)
-    parts = {"": slice(None), "-train": train, "-test": test}
+    parts = {"": np.arange(len(table.labels)), "-train": train, "-test": test}
     paths = [write_npy(directory / f"features{part}.npy", table.features[rows]) for part, rows in parts.items()]
     paths += [write_npy(directory / f"labels{part}.npy", table.labels[rows]) for part, rows in parts.items()]
     contents = {"metadata.json": table.metadata.to_dict()} | ({"scaler.json": scaler.to_dict()} if scaler else {})
@@ -117,7 +117,10 @@ def prepare(data_set: DataSet, frame: Any) -> tuple[Table, MinMaxScaler]:
     values = frame[data_set.target].to_numpy()
     labels = np.array([list(data_set.classes).index(value) for value in values], dtype=np.int64)
     classes = tuple(data_set.classes.values())
-    metadata = Metadata(tuple(variables), len(frame), classes, len(classes))
+    names = tuple(
+        f"{one.name}={category}" if category else one.name for one in variables for category in one.categories or ("",)
+    )
+    metadata = Metadata(tuple(variables), len(frame), classes, len(classes), names)
     features = np.hstack(blocks)
     scaler = MinMaxScaler.fit(metadata, features)
     return checked(Table(metadata, scaler.transform(features), labels), "prepared"), scaler

@@ -22,7 +22,7 @@ FLOORS = (
     ("evaluation",),
     ("tasks",),
     ("tune",),
-    ("cli",),
+    ("cli", "convert", "fetch"),
 )
 WRITING = (
     "write_text",

@@ -83,8 +83,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as file:
             if file.read(2) != b"PK":
-                rule = "is no model of this library; an old pickle cannot be read safely: train it again, or"
-                raise DataError(str(path), f"{rule} convert it with: dgm-ray convert {path} {path}.npz --trust")
+                rule = "is no model of this library (a pickle of the original cannot be read safely): train it again"
+                raise DataError(str(path), rule)
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except OSError as error:

@@ -1,0 +1,44 @@
+"""The examples are the original's, and run as it says."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dgm_ray import fetch
+from dgm_ray.tasks.configuration import read_task
+from dgm_ray.tasks.runner import run
+
+ROOT = Path(__file__).parents[1]
+CREDIT = ROOT.parent / "shared" / "data" / "credit"
+EXAMPLE_1 = Path("examples/tasks/default_of_credit_card_clients/single_variable_gan")
+TASKS = sorted(path for path in (ROOT / "examples").rglob("*.json") if path.stem.startswith("task-"))
+
+
+def test_there_are_examples() -> None:
+    assert len(TASKS) >= 3
+
+
+@pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
+def test_an_example_is_a_configuration(path: Path) -> None:
+    assert read_task(path).ignored == []
+
+
+@pytest.mark.slow
+def test_example_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not CREDIT.exists():
+        pytest.skip(f"the credit table is not here: {CREDIT}")
+    shutil.copytree(
+        ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("data", "*.npy", "*.pickle")
+    )
+    monkeypatch.chdir(tmp_path)
+    fetch.fetch("default_of_credit_card_clients", Path("examples/data/default_of_credit_card_clients"), CREDIT, 0)
+    run(EXAMPLE_1 / "task-train-then-sample.json")
+    lines = (EXAMPLE_1 / "train.csv").read_text().splitlines()
+    assert len(lines) == 1 + 10 * 2
+    rows = np.load(EXAMPLE_1 / "sample.npy")
+    arguments = json.loads((EXAMPLE_1 / "task-sample.json").read_text())["arguments"]
+    assert rows.shape == (arguments["sample_size"], 89)
+    assert (EXAMPLE_1 / "checkpoint.pickle").exists()
