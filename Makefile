@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint docs bench clean
 
 # A CPU build of PyTorch is enough; where pip finds none, the usual one does as well.
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -30,6 +30,9 @@ lint: $(VENV)/.ready-to-test
 test: lint
 	$(BIN)/python -m pytest -m 'not slow'
 	$(BIN)/python -m pytest -m slow --durations=10
+
+docs: $(VENV)/.ready
+	$(BIN)/python -m dgm_ray.documentation
 
 bench: $(VENV)/.ready-to-test
 	$(BIN)/python -m benchmarks.epoch

@@ -57,9 +57,9 @@ def fetch(
 @data.command("list")
 def list_names() -> None:
     """Print the names of the data sets."""
-    from dgm_ray.fetch import DATA_SETS
+    from dgm_ray.fetch import names
 
-    print("\n".join(DATA_SETS))
+    print("\n".join(names()))
 
 
 @app.command()

@@ -2,19 +2,20 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dgm_ray.data import Metadata, MinMaxScaler, Table, Variable, checked, read_floats, read_npy
+from dgm_ray.data import Metadata, MinMaxScaler, Table, Variable, Wine, checked, read_floats, read_npy
 from dgm_ray.errors import DataError, nearest
 from dgm_ray.tasks.arrays import write_npy
 from dgm_ray.training import write_json
 
 TRAIN_SHARE = 0.9
+WINE = "wine"  # bundled with scikit-learn: the examples need no network
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,13 @@ def fetch(name: str, directory: Path, source: Path | None, seed: int) -> list[Pa
     source: a folder that holds features.npy, labels.npy and metadata.json (and scaler.json); None downloads. Writes
     those, and the rows split into train and test, 90 to 10 in each class, by ``seed``.
     """
-    if name not in DATA_SETS:
-        hint = nearest(name, DATA_SETS) or f"; there are {', '.join(DATA_SETS)}"
+    if name not in names():
+        hint = nearest(name, names()) or f"; there are {', '.join(names())}"
         raise DataError("NAME", f"no data set is called {name!r}{hint}")
-    table, scaler = _downloaded(DATA_SETS[name]) if source is None else _held(source)
+    if source is not None:
+        table, scaler = _held(source)
+    else:
+        table, scaler = _wine() if name == WINE else _downloaded(DATA_SETS[name])
     assert table.labels is not None
     train, test = split(table.labels, seed)
     parts = {"": np.arange(len(table.labels)), "-train": train, "-test": test}
@@ -77,6 +81,11 @@ def fetch(name: str, directory: Path, source: Path | None, seed: int) -> list[Pa
     for file, content in contents.items():
         write_json(directory / file, content)
     return [*paths, *(directory / file for file in contents)]
+
+
+def names() -> list[str]:
+    """Return the names of the data sets."""
+    return [*DATA_SETS, WINE]
 
 
 def split(labels: NDArray[Any], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -155,3 +164,13 @@ def _held(folder: Path) -> tuple[Table, MinMaxScaler | None]:
     if (folder / "scaler.json").exists():
         scaler = MinMaxScaler.from_dict(json.loads((folder / "scaler.json").read_bytes()), str(folder / "scaler.json"))
     return checked(table, str(folder / "features.npy")), scaler
+
+
+def _wine() -> tuple[Table, MinMaxScaler]:
+    """Return the Wine data, with the class as a variable and, for conditional models, as the label as well."""
+    table = Wine().read()
+    scaler = MinMaxScaler.fit(table.metadata, table.features)
+    kind = table.metadata.variables[-1]
+    metadata = replace(table.metadata, classes=kind.categories, num_classes=kind.size)
+    labels = table.features[:, -kind.size :].argmax(axis=1)
+    return checked(Table(metadata, scaler.transform(table.features), labels), WINE), scaler

@@ -53,9 +53,14 @@ class _Grammar:
 
     def definitions(self) -> Schema:
         """Return the arguments of every factory and task, any call of a factory, and an architecture."""
-        made = {name: self.arguments(entry) for name, entry in [*FACTORIES.items(), *TASKS.items()]}
+        made = {name: self.arguments(entry) for name, entry in FACTORIES.items()}
+        made |= {f"task.{name}": self.arguments(entry) for name, entry in TASKS.items()}  # a factory may be called so
         named = [one for _, entry in FACTORIES.items() for one in parameters(entry).values() if one.shared]
         shared = {one.name: self.or_draw(_plain(one.hint)) for one in named if any(map(is_plain, options(one.hint)))}
+        for one in named:  # a shared object that a file describes, such as how labels condition a model
+            for name, entry in FACTORIES.items():
+                if entry in options(one.hint):
+                    shared[one.name] = self.ref(name)
         components = {"type": "object", "additionalProperties": self.or_draw(self.ref("call"))}
         made["call"] = self.call("factory", FACTORIES)
         both = {"arguments": _mapping(shared, []), "components": components}
@@ -79,14 +84,15 @@ class _Grammar:
         cases = []
         for name, entry in registry.items():
             needed = ["arguments"] if registry is TASKS or _needed(entry) else []
-            then = {"properties": {"arguments": either(self.ref(name))}, "required": needed}
+            to = f"task.{name}" if registry is TASKS else name
+            then = {"properties": {"arguments": either(self.ref(to))}, "required": needed}
             cases.append({"if": {"properties": {key: {"const": name}}, "required": [key]}, "then": then})
         named = {key: either({"enum": list(registry)}), "arguments": {"type": "object"}}
         return _mapping(named | more, [key]) | {"allOf": cases}
 
     def arguments(self, entry: Callable[..., Any]) -> Schema:
         """Return the schema of the arguments of a class or function."""
-        summary, notes = _documentation(entry)
+        summary, notes = documentation(entry)
         properties: Schema = {}
         for name, parameter in parameters(entry).items():
             about = {"description": notes[name]} if name in notes else {}
@@ -116,7 +122,7 @@ class _Grammar:
         single = [option for option in objects if option not in lists]
         if fitting := [name for name, entry in FACTORIES.items() if any(fits(entry, option) for option in single)]:
             forms.append(self.ref("call") | {"properties": {"factory": self.or_draw({"enum": fitting})}})
-        return forms + [self.ref(name) for name, entry in FACTORIES.items() if single and entry is single[0]]
+        return forms + [self.ref(name) for name, entry in FACTORIES.items() if entry in single]
 
 
 def _plain(hint: Any) -> Schema:
@@ -142,7 +148,7 @@ def _draw() -> Schema:
     return {"oneOf": [_mapping({name: arguments(name)}, [name]) for name in DISTRIBUTIONS]}
 
 
-def _documentation(entry: Callable[..., Any]) -> tuple[str, dict[str, str]]:
+def documentation(entry: Callable[..., Any]) -> tuple[str, dict[str, str]]:
     """Return a docstring's first paragraph, and what it says of each argument: ``one: text. another, third: text``."""
     head, *parts = re.split(r"(?:^ *|(?<=\. ))(\w+(?:, \w+)*): ", inspect.getdoc(entry) or "", flags=re.MULTILINE)
     summary, *texts = (" ".join(text.split("\n\n")[0].split()) for text in (head, *parts[1::2]))

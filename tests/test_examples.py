@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dgm_ray import fetch
+from dgm_ray.registry import TASKS as TASK_NAMES
 from dgm_ray.tasks.configuration import read_task
 from dgm_ray.tasks.runner import run
 
@@ -18,7 +19,7 @@ TASKS = sorted(path for path in (ROOT / "examples").rglob("*.json") if path.stem
 
 
 def test_there_are_examples() -> None:
-    assert len(TASKS) >= 3
+    assert len(TASKS) >= 36
 
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
@@ -42,3 +43,18 @@ def test_example_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = json.loads((EXAMPLE_1 / "task-sample.json").read_text())["arguments"]
     assert rows.shape == (arguments["sample_size"], 89)
     assert (EXAMPLE_1 / "checkpoint.pickle").exists()
+
+
+@pytest.mark.slow
+def test_every_task_runs_on_a_mixed_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All examples of the Wine data, in their order; the parallel runner has its own tests."""
+    shutil.copytree(ROOT / "examples" / "tasks" / "wine", tmp_path / "examples/tasks/wine")
+    monkeypatch.chdir(tmp_path)
+    fetch.fetch("wine", Path("examples/data/wine"), None, 0)
+    whole = Path("examples/tasks/wine/task-all.json")
+    run(whole)
+    ran = {json.loads(Path(path).read_text())["task"] for path in json.loads(whole.read_text())["arguments"]["tasks"]}
+    assert set(TASK_NAMES) - ran == {"SerialTaskRunner", "MultiProcessTaskRunner"}
+    errors = [row.split(",")[3] for row in Path("examples/tasks/wine/imputations.csv").read_text().splitlines()[1:]]
+    zero, _, means, forest = map(float, errors)
+    assert forest < means < zero

@@ -128,4 +128,4 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         assert found.returncode == 2
         assert found.stderr.count("\n") == 1
         assert message in found.stderr
-    assert command("data", "list").stdout == f"{NAME}\n"
+    assert command("data", "list").stdout == f"{NAME}\nwine\n"

@@ -22,7 +22,7 @@ FLOORS = (
     ("evaluation",),
     ("tasks",),
     ("tune",),
-    ("cli", "convert", "fetch"),
+    ("cli", "convert", "documentation", "fetch"),
 )
 WRITING = (
     "write_text",

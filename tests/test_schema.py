@@ -7,19 +7,23 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-import dgm_ray.tasks.train  # noqa: F401 (registers the tasks)
+import dgm_ray.tasks.train
+import dgm_ray.tune.parallel  # noqa: F401 (registers MultiProcessTaskRunner)
 from dgm_ray.registry import FACTORIES, TASKS, Lazy, Node, PositiveInt, Registry, Shared
 from dgm_ray.schema import schema
 from dgm_ray.space import corners, fill, read_draws, read_file
+from dgm_ray.tasks.configuration import load_tasks
 from dgm_ray.tune.settings import Settings
 
-SPACES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
+ROOT = Path(__file__).parents[1]
+SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 assert len(SPACES) >= 4
 MEDGAN = read_file(SPACES[0].parent / "medgan.yaml")
 
 
 @pytest.fixture(scope="module")
 def validator() -> Draft202012Validator:
+    load_tasks()
     return Draft202012Validator(schema(Settings))
 
 
@@ -47,8 +51,14 @@ def test_it_is_a_json_schema(validator: Draft202012Validator) -> None:
     references = set(json.dumps(validator.schema).split('"$ref": "#/$defs/')[1:])
     for reference in references:
         assert reference.split('"')[0] in validator.schema["$defs"]
-    for name in (*FACTORIES, *TASKS):
+    for name in (*FACTORIES, *(f"task.{task}" for task in TASKS)):
         assert validator.schema["$defs"][name]["description"]
+
+
+def test_every_example_is_valid(validator: Draft202012Validator) -> None:
+    paths = list((ROOT / "examples").rglob("task-*.json"))
+    assert len(paths) >= 36
+    assert [path.stem for path in paths if not validator.is_valid(json.loads(path.read_text()))] == []
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
@@ -155,7 +165,7 @@ def test_a_configuration_has_no_draws(place: str, value: Any, validator: Draft20
 
 def test_arguments_are_described(validator: Draft202012Validator) -> None:
     definitions = validator.schema["$defs"]
-    properties = definitions["TrainMedGAN"]["properties"]
+    properties = definitions["task.TrainMedGAN"]["properties"]
     assert properties["generator_steps"]["description"] == "steps per cycle."
     assert properties["generator_steps"]["default"] == 1
     assert properties["patience"]["description"] == "stop when it has not improved for so many epochs."

@@ -153,8 +153,9 @@ class GANIterativeImputation:
     epoch): non_missing_loss; with log_missing_loss also missing_loss and loss, of the hidden and of all cells.
     Source: Camino et al. 2019, arXiv:1902.10666.
 
-    features, missing_mask, metadata, architecture, checkpoint, imputation, output, seed, scale_transform, labels,
-        device: as in ImputeWithGAIN; the architecture has a generator and a noise_size.
+    features, missing_mask, metadata, checkpoint, imputation, output: as in ImputeWithGAIN.
+    architecture: as in ImputeWithGAIN; it has a generator and a noise_size.
+    seed, scale_transform, labels, device: as in ImputeWithGAIN.
     noise_learning_rate: the step size of Adam, above 0. max_iterations: steps at most.
     tolerance: stop when non_missing_loss, the loss per observed cell, falls below it.
     reconstruction_loss: what compares generated with observed cells, such as MSE.
