@@ -106,7 +106,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("change", "key", "rule"), BROKEN.values(), ids=BROKEN)
-def test_each_broken_constraint_is_named_with_its_place(
+def test_defect_48_each_broken_constraint_is_named_with_its_place(
     document: Json, change: Callable[[Json], Any], key: str, rule: str
 ) -> None:
     Metadata.from_dict(document)  # whole before it is broken

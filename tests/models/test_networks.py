@@ -195,7 +195,7 @@ def test_number_of_parameters_of_the_contract(md7: Metadata) -> None:
     assert count_parameters(made) == 13 * 8 + 8 + 8 + 1, "only what is learnt counts"
 
 
-def test_nested_layers_are_initialised(md7: Metadata) -> None:
+def test_defect_02_nested_layers_are_initialised(md7: Metadata) -> None:
     torch.manual_seed(0)
     node = json.loads(EXAMPLE_1)
     node["components"]["generator"]["arguments"] = {"hidden_layers": {"sizes": [300, 200], "bn_decay": 0.9}}

@@ -87,7 +87,7 @@ def test_multi_input_embeds_categoricals_in_place(md7: Metadata) -> None:
     torch.testing.assert_close(layer(features), torch.cat(parts, dim=1))
 
 
-def test_embedding_of_width_one_and_a_table_that_ends_in_a_categorical() -> None:
+def test_defect_28_embedding_of_width_one_and_a_table_that_ends_in_a_categorical() -> None:
     metadata = Metadata((Variable("n", "numerical"), Variable("c", "categorical", 3)))
     layer = MultiInputLayer(metadata, min_embedding_size=1, max_embedding_size=1)
     embedding = layer.embeddings[0]

@@ -15,7 +15,7 @@ def near(actual: Tensor, expected: float | Tensor) -> None:
     torch.testing.assert_close(actual, torch.as_tensor(expected, dtype=actual.dtype), rtol=2e-5, atol=1e-6)
 
 
-def test_weights_come_from_a_configuration() -> None:
+def test_defect_29_weights_come_from_a_configuration() -> None:
     prediction, target = torch.tensor([[0.5, 0.25], [0.5, 0.5]]), torch.tensor([[1.0, 0], [0, 1]])
     bce = build({"factory": "BCE", "arguments": {"weight": [2, 3], "reduction": "sum"}})
     near(bce(prediction, target), -2 * 2 * math.log(0.5) - 3 * math.log(0.75) - 3 * math.log(0.5))

@@ -61,7 +61,7 @@ def test_additive_noise_has_its_moments() -> None:
     assert torch.equal(AdditiveNormalNoise(2.0, 0.0)(torch.ones(3, 2)), torch.full((3, 2), 3.0))
 
 
-def test_evaluation_changes_nothing(md7: Metadata) -> None:
+def test_defect_17_evaluation_changes_nothing(md7: Metadata) -> None:
     features = torch.randn(5, 13)
     for layer in (Dropout(0.9), MultiInputDropout(md7, 0.9), AdditiveNormalNoise(1.0)):
         assert not torch.equal(layer(features), features)

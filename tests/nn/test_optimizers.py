@@ -51,7 +51,7 @@ def trained(optimizer: Optimizer, model: nn.Module, steps: int = 12) -> Tensor:
     [(name, {}, {"lr": 0.1}) for name in ("Adam", "SGD")]
     + [(name, one, dict(list(one.items())[:-1])) for name, all_of in (("Adam", ADAM), ("SGD", SGDS)) for one in all_of],
 )
-def test_every_argument_reaches_torch(name: str, arguments: dict[str, Any], without: dict[str, Any]) -> None:
+def test_defect_01_every_argument_reaches_torch(name: str, arguments: dict[str, Any], without: dict[str, Any]) -> None:
     model, reference, other = network(), network(), network()
     own = trained(made(name, arguments, model), model)
     torch_class = getattr(torch.optim, name)

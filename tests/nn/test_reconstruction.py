@@ -29,9 +29,7 @@ def drawn(rows: int, columns: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return prediction, target, (torch.rand(rows, columns, generator=generator) < 0.6).float()
 
 
-def test_multi_reconstruction_is_the_contracts_without_second_softmax(
-    s3: Metadata, prediction: Tensor, target: Tensor
-) -> None:
+def test_defect_10_multi_reconstruction_has_no_second_softmax(s3: Metadata, prediction: Tensor, target: Tensor) -> None:
     categorical = -(math.log(0.7) + math.log(0.6))
     near(MultiReconstructionLoss(s3)(prediction, target), 0.03125 + 0.3669846 + categorical / 2)
     near(MultiReconstructionLoss(s3, "sum")(prediction, target), 0.0625 + 2 * 0.3669846 + categorical)
@@ -100,7 +98,7 @@ def test_rmse_has_its_gradient_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_masked_values(reduction: str, prediction: Tensor, target: Tensor, keep_mask: Tensor) -> None:
+def test_defect_14_masked_values(reduction: str, prediction: Tensor, target: Tensor, keep_mask: Tensor) -> None:
     arguments = {"arguments": {"reduction": reduction}}
     for mask in (keep_mask, keep_mask.bool(), keep_mask.long()):
         near(build({"factory": "MSE", **arguments})(prediction, target, mask), 0.0870833)
@@ -108,7 +106,7 @@ def test_masked_values(reduction: str, prediction: Tensor, target: Tensor, keep_
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_masked_multi_reconstruction(
+def test_defect_11_a_missing_categorical_costs_nothing(
     reduction: str, s3: Metadata, prediction: Tensor, target: Tensor, keep_mask: Tensor
 ) -> None:
     node = {"factory": "MultiReconstructionLoss", "arguments": {"reduction": reduction}}

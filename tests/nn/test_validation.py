@@ -8,7 +8,7 @@ from dgm_ray.data import Metadata, MinMaxScaler
 from dgm_ray.nn import MSE, RMSE, ValidationImputationLoss, ValidationReconstructionLoss
 
 
-def test_the_contracts_figure(md7: Metadata) -> None:
+def test_defect_23_discretised_as_the_contract_or_not(md7: Metadata) -> None:
     """9.3: predictions of .6 against features of .4; binary 1 against 0, categories equal, numbers .2 apart."""
     made, features = torch.full((2, 13), 0.6), torch.full((2, 13), 0.4)
     loss = ValidationReconstructionLoss(md7, RMSE())(made, features, features, torch.zeros(2, 13))

@@ -15,7 +15,7 @@ from dgm_ray.data import Metadata
 from dgm_ray.errors import DGMError, TrainingError
 from dgm_ray.registry import TASKS, call
 from dgm_ray.tasks.train import TrainTask
-from dgm_ray.training import read_checkpoint
+from dgm_ray.training import Training, read_checkpoint
 
 Original = Callable[..., dict[str, Any]]
 ADVERSARIES = ["discriminator_train_mean_loss", "generator_train_mean_loss"]
@@ -287,6 +287,37 @@ def test_defect_44_a_last_batch_of_one_row(original: Original) -> None:
     node["components"]["discriminator"]["arguments"]["hidden_layers"] = {"sizes": [8, 8], "bn_decay": 0.9}
     Path(arguments["architecture"]).write_text(json.dumps(node))
     run("TrainGAN", arguments)
+
+
+def test_defect_27_a_decoder_says_what_it_needs(original: Original) -> None:
+    arguments = original("TrainAutoEncoder")
+    node = json.loads(Path(arguments["architecture"]).read_text())
+    del node["arguments"]["code_size"]
+    Path(arguments["architecture"]).write_text(json.dumps(node))
+    with pytest.raises(DGMError, match=r"components\.autoencoder\.arguments\.encoder.*'code_size' is needed"):
+        run("TrainAutoEncoder", arguments)
+
+
+def test_defect_30_an_optimizer_without_parameters_is_one_line(original: Original) -> None:
+    arguments = original("TrainGAN")
+    node = json.loads(Path(arguments["architecture"]).read_text())
+    del node["components"]["generator_optimizer"]["arguments"]["parameters"]
+    Path(arguments["architecture"]).write_text(json.dumps(node))
+    with pytest.raises(DGMError, match=r"components\.generator_optimizer\.arguments.*'parameters' is needed"):
+        run("TrainGAN", arguments)
+
+
+def test_defect_36_the_log_is_on_disk_after_every_epoch(original: Original, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments, seen = original("TrainGAN", epochs=3), []
+    advance = Training.advance
+
+    def noted(training: Training) -> dict[str, float]:
+        seen.append(len(logged(arguments)))
+        return advance(training)
+
+    monkeypatch.setattr(Training, "advance", noted)
+    run("TrainGAN", arguments)
+    assert seen == [0, 2, 4]
 
 
 # Bad input

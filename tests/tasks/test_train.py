@@ -314,7 +314,7 @@ print(found.hexdigest())
 
 
 @pytest.mark.slow
-def test_pythons_hash_seed_changes_nothing(arguments: Arguments) -> None:
+def test_defect_06_pythons_hash_seed_changes_nothing(arguments: Arguments) -> None:
     digests = []
     for seed in ("1", "2"):
         finished = subprocess.run(

@@ -150,7 +150,7 @@ def test_a_condition_is_a_class(condition: int, trained: Trained) -> None:
         run("SampleGAN", **given)
 
 
-def test_the_best_weights_are_used(trained: Trained) -> None:
+def test_defect_39_only_what_is_used_is_needed(trained: Trained) -> None:
     """And neither losses nor optimizers are needed (defect 39), as in a file that holds a generator alone."""
     given = trained("TrainGAN") | {"batch_size": 8, "sample_size": 8}
     state = torch.load(given["checkpoint"], weights_only=True)

@@ -61,7 +61,7 @@ def test_states_are_copied_out_and_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
-def test_an_interrupted_save_leaves_the_one_before(
+def test_defect_35_an_interrupted_save_leaves_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     path = tmp_path / "it.pt"
