@@ -36,6 +36,7 @@ docs: $(VENV)/.ready
 
 bench: $(VENV)/.ready-to-test
 	$(BIN)/python -m benchmarks.epoch
+	$(BIN)/python -m benchmarks.tasks
 	$(BIN)/python -m benchmarks.overhead
 
 clean:
