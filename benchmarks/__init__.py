@@ -1,0 +1,1 @@
+"""What is claimed, as commands that print tables: `python -m benchmarks.NAME`."""
