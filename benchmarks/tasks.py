@@ -62,7 +62,8 @@ def adversaries(
             fake, true = make(torch.randn(len(rows), NOISE)), real(rows)
         on_real, on_fake = discriminator(true), discriminator(fake)
         if wasserstein:
-            return on_fake.mean() - on_real.mean()
+            distance: Tensor = on_fake.mean() - on_real.mean()
+            return distance
         loss = F.binary_cross_entropy(on_real, torch.ones_like(on_real))
         return loss + F.binary_cross_entropy(on_fake, torch.zeros_like(on_fake))
 
