@@ -26,7 +26,7 @@ app.add_typer(data, name="data")
 def schema() -> None:
     """Print the JSON Schema of search spaces and configurations, for an editor's YAML and JSON support."""
     with one_line_errors():
-        import dgm_ray.tune.parallel  # noqa: F401 (registers MultiProcessTaskRunner)
+        import dgm_ray.tune.tasks  # noqa: F401 (registers the tasks that run on Ray)
         from dgm_ray.schema import schema as make_schema
         from dgm_ray.tasks.configuration import load_tasks
         from dgm_ray.tune.settings import Settings

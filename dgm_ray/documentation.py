@@ -88,7 +88,7 @@ def write(root: Path) -> None:
 
 def pages(root: Path) -> dict[str, str]:
     """Return the pages by the path of their file."""
-    import dgm_ray.tune.parallel  # noqa: F401 (registers MultiProcessTaskRunner)
+    import dgm_ray.tune.tasks  # noqa: F401 (registers the tasks that run on Ray)
     from dgm_ray.tasks.configuration import load_tasks
 
     load_tasks()

@@ -47,14 +47,14 @@ def test_example_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_every_task_runs_on_a_mixed_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All examples of the Wine data, in their order; the parallel runner has its own tests."""
+    """All examples of the Wine data, in their order; what runs on Ray has its own tests."""
     shutil.copytree(ROOT / "examples" / "tasks" / "wine", tmp_path / "examples/tasks/wine")
     monkeypatch.chdir(tmp_path)
     fetch.fetch("wine", Path("examples/data/wine"), None, 0)
     whole = Path("examples/tasks/wine/task-all.json")
     run(whole)
     ran = {json.loads(Path(path).read_text())["task"] for path in json.loads(whole.read_text())["arguments"]["tasks"]}
-    assert set(TASK_NAMES) - ran == {"SerialTaskRunner", "MultiProcessTaskRunner"}
+    assert set(TASK_NAMES) - ran == {"SerialTaskRunner", "MultiProcessTaskRunner", "Augmentation"}
     errors = [row.split(",")[3] for row in Path("examples/tasks/wine/imputations.csv").read_text().splitlines()[1:]]
     zero, _, means, forest = map(float, errors)
     assert forest < means < zero

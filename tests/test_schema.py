@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import dgm_ray.tasks.train
-import dgm_ray.tune.parallel  # noqa: F401 (registers MultiProcessTaskRunner)
+import dgm_ray.tune.tasks  # noqa: F401 (registers the tasks that run on Ray)
 from dgm_ray.registry import FACTORIES, TASKS, Lazy, Node, PositiveInt, Registry, Shared
 from dgm_ray.schema import schema
 from dgm_ray.space import corners, fill, read_draws, read_file

@@ -21,7 +21,7 @@ def run(configuration: Configuration) -> None:
     with one_line_errors():
         from rich.console import Console
 
-        import dgm_ray.tune.parallel  # noqa: F401 (registers MultiProcessTaskRunner)
+        import dgm_ray.tune.tasks  # noqa: F401 (registers the tasks that run on Ray)
         from dgm_ray.tasks.configuration import read_task
 
         if not read_task(configuration).run(Console()):
