@@ -413,7 +413,7 @@ def _is_instance(value: Any, hint: Any) -> bool:
 
 def _describe(hint: Any) -> str:
     names = [getattr(option, "__name__", str(option)) for option in options(hint)]
-    return "a " + " or ".join(names)
+    return ("an " if names[0][0] in "AEIOU" else "a ") + " or ".join(names)
 
 
 def _join(path: str, key: Any) -> str:

@@ -193,7 +193,7 @@ def test_a_plain_value_becomes_what_the_annotation_says(value: Any, hint: Any, m
         (5.0, int, "p: Input should be a valid integer, not 5.0"),
         (5, str, "p: Input should be a valid string, not 5"),
         (None, int, "p: Input should be a valid integer, not None"),
-        (None, Engine, "p: should be a Engine, not None"),
+        (None, Engine, "p: should be an Engine, not None"),
         (0, PositiveInt, "p: Input should be greater than or equal to 1, not 0"),
         (0, PositiveInt | None, "p: Input should be greater than or equal to 1, not 0"),
         (0, Shared[PositiveInt], "p: Input should be greater than or equal to 1, not 0"),
@@ -213,7 +213,7 @@ def test_a_plain_value_becomes_what_the_annotation_says(value: Any, hint: Any, m
         ([{"a": 1}], int, "p: Input should be a valid integer, not [{'a': 1}]"),
         ([{"a": 1}], tuple[int, ...], "p.0: Input should be a valid integer, not {'a': 1}"),
         ({"a": 1}, Rolls, "p: should be a Rolls, not {'a': 1}"),
-        (5, LAZY[OwnedWheel], "p: should be a OwnedWheel, not 5"),
+        (5, LAZY[OwnedWheel], "p: should be an OwnedWheel, not 5"),
         ([1], list[Engine], "p: should be a list, not [1]"),
     ],
 )
@@ -291,7 +291,7 @@ CAR = "trial.architecture.components.car"
         ({"factory": "NeedsA"}, ".arguments (NeedsA): a component or shared argument 'a' is needed; there are []"),
         (
             {"factory": "Car", "arguments": {"engine": {"factory": "Wheel", "arguments": {"owner": "x"}}}},
-            ".arguments.engine: should be a Engine, not 'Wheel'",
+            ".arguments.engine: should be an Engine, not 'Wheel'",
         ),
         (
             {"factory": "Car", "arguments": {"wheel": {"owner": "x"}}},
@@ -299,7 +299,7 @@ CAR = "trial.architecture.components.car"
         ),
         (
             {"factory": "Car", "arguments": {"wheel": {"factory": "make_engine"}}},
-            ".arguments.wheel: should be a OwnedWheel, not 'make_engine'",
+            ".arguments.wheel: should be an OwnedWheel, not 'make_engine'",
         ),
         ({"factory": "Car", "arguments": {"name": "bad"}}, ".arguments.name: is taken, not 'bad'"),
         ({"factory": "Car", "arguments": {"name": "worse"}}, ".arguments: Car: no such car"),
@@ -410,7 +410,7 @@ def test_a_shared_argument_with_a_default_takes_the_scope_first() -> None:
             "q.arguments.engines.0: a component or shared argument 'bug' is needed; did",
         ),
         ({"engines": "big"}, {"size": 1}, "q.arguments.engines: should be a list of names, not 'big'"),
-        ({"engines": ["size"]}, {"size": 1}, "p.arguments.size: should be a Engine, not 1"),
+        ({"engines": ["size"]}, {"size": 1}, "p.arguments.size: should be an Engine, not 1"),
         (
             {"engines": []},
             {},

@@ -1,4 +1,4 @@
-"""MissForest: each variable's missing cells are predicted by a forest grown on the others, again and again.
+"""Imputation by random forests: each variable's missing cells are predicted from the others, again and again.
 
 Source: Stekhoven and Buehlmann 2012, "MissForest: non-parametric missing value imputation for mixed-type data",
 doi 10.1093/bioinformatics/btr597, algorithm 1.
@@ -10,59 +10,43 @@ columns, because scikit-learn's trees have no categories.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
 import numpy as np
 from annotated_types import Gt, Le
-from numpy.typing import NDArray
 
 from dgm_ray.data import Metadata, Variable, means_and_modes
 from dgm_ray.errors import DataError
 from dgm_ray.imputers.forest import Forest, grow
-from dgm_ray.registry import NonNegativeInt, PositiveInt
+from dgm_ray.imputers.imputer import Arrays, Change, Floats, Imputer, Mask
+from dgm_ray.registry import NonNegativeInt, PositiveInt, Shared, register
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 Share = Annotated[float, Gt(0), Le(1)]
 
 
-class Change(NamedTuple):
-    """How much an iteration changed the imputed cells; NaN where there are none of the kind.
-
-    numerical: the sum of squared changes over the sum of squares (the paper's equation for continuous variables).
-    categorical: the share of binary and categorical cells that changed.
-    """
-
-    numerical: float
-    categorical: float
-
-    def grew(self, before: "Change") -> bool:
-        """Tell whether every kind that there is changed more than before: the paper's stopping rule."""
-        pairs = [(now, then) for now, then in zip(self, before, strict=True) if not np.isnan(now)]
-        return all(now > then for now, then in pairs)
-
-
+@register
 @dataclass
-class MissForest:
+class MissForest(Imputer):
     """Impute mixed tables with random forests.
 
     n_estimators: trees of a forest. max_depth: of a tree; null grows it out. min_samples_leaf: rows of a leaf at
     least. max_features: share of the other columns that a split looks at, in (0, 1]; null: the square root of their
     number, as in the paper.
-    max_iterations: rounds over all variables at most. seed: of the forests. workers: processors that grow a forest.
+    max_iterations: rounds over all variables at most, to fit and to transform.
+    seed: of the forests. workers: processors that grow a forest.
     """
 
-    metadata: Metadata
+    metadata: Shared[Metadata]
     n_estimators: PositiveInt = 100
     max_depth: PositiveInt | None = None
     min_samples_leaf: PositiveInt = 1
     max_features: Share | None = None
     max_iterations: PositiveInt = 10
-    seed: NonNegativeInt = 0
-    workers: PositiveInt = 1
-    forests_: dict[int, Forest] = field(default_factory=dict)  # by the variable's number
-    initial_: Floats | None = None  # (num_features,) means and modes
-    order_: list[int] = field(default_factory=list)
+    seed: Shared[NonNegativeInt] = 0
+    workers: Shared[PositiveInt] = 1
+    forests_: dict[int, Forest] = field(default_factory=dict, init=False)  # by the variable's number
+    initial_: Floats | None = field(default=None, init=False)  # (num_features,) means and modes
+    order_: list[int] = field(default_factory=list, init=False)
 
     def fit(
         self, features: Floats, missing_mask: Mask, report: Callable[[int, Change], None] | None = None
@@ -174,9 +158,9 @@ class MissForest:
                 cells += int(hidden.sum())
         return Change(numerical[0] / numerical[1] if numerical[1] else np.nan, changed / cells if cells else np.nan)
 
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return all that ``from_arrays`` needs, as plain arrays."""
-        arrays: dict[str, NDArray[Any]] = {
+    def to_arrays(self) -> Arrays:
+        """Return all that ``load_arrays`` needs."""
+        arrays: Arrays = {
             "format": np.array(1),
             "names": np.array([_described(variable) for variable in self.metadata.variables]),
             "max_iterations": np.array(self.max_iterations),
@@ -187,21 +171,26 @@ class MissForest:
             arrays |= {f"{number}.{name}": array for name, array in forest.to_arrays().items()}
         return arrays
 
-    @classmethod
-    def from_arrays(cls, metadata: Metadata, arrays: dict[str, NDArray[Any]], place: str) -> "MissForest":
-        """Return what ``to_arrays`` described. Raises DataError for what is something else, or of another table."""
+    def load_arrays(self, arrays: Arrays, place: str) -> None:
+        """Take what ``to_arrays`` returned. Raises DataError for what is something else, or of another table."""
         needed = {"format", "names", "max_iterations", "order", "initial"}
         if not needed <= arrays.keys() or arrays["format"] != 1:
             raise DataError(place, "is no MissForest model of this library")
-        if arrays["names"].tolist() != [_described(variable) for variable in metadata.variables]:
-            metadata = numerical_columns(metadata.num_features)
-        if arrays["names"].tolist() != [_described(variable) for variable in metadata.variables]:
+        if arrays["names"].tolist() != [_described(variable) for variable in self.metadata.variables]:
             raise DataError(place, "was trained on a table with other variables", arrays["names"].tolist()[:3])
-        made = cls(metadata, max_iterations=int(arrays["max_iterations"]))
-        made.order_, made.initial_ = [int(one) for one in arrays["order"]], arrays["initial"].astype(np.float32)
-        for number in made.order_:
+        self.order_, self.initial_ = [int(one) for one in arrays["order"]], arrays["initial"].astype(np.float32)
+        for number in self.order_:
             own = {name.partition(".")[2]: array for name, array in arrays.items() if name.startswith(f"{number}.")}
-            made.forests_[number] = Forest.from_arrays(own, place)
+            self.forests_[number] = Forest.from_arrays(own, place)
+
+    @classmethod
+    def from_arrays(cls, metadata: Metadata, arrays: Arrays, place: str) -> "MissForest":
+        """Return a fitted one; a model without metadata has a number of its own in every column."""
+        named = "names" in arrays and arrays["names"].tolist()
+        plain = numerical_columns(metadata.num_features)
+        made = cls(plain if named == [_described(variable) for variable in plain.variables] else metadata)
+        made.load_arrays(arrays, place)
+        made.max_iterations = int(arrays["max_iterations"])
         return made
 
 
@@ -214,6 +203,6 @@ def _described(variable: Variable) -> str:
     return f"{variable.kind} {variable.size} {variable.name}"
 
 
-def _codes(variable: Variable, cells: Floats) -> NDArray[Any]:
+def _codes(variable: Variable, cells: Floats) -> Floats:
     """Return one value per row: a number, or the index of the category."""
     return cells.argmax(axis=1) if variable.kind == "categorical" else cells[:, 0]

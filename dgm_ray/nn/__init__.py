@@ -12,7 +12,7 @@ from dgm_ray.nn.autoencoding import AutoEncoderLoss, Outputs, VAELoss
 from dgm_ray.nn.feed_forward import FeedForward
 from dgm_ray.nn.gain import GAINDiscriminatorLoss, GAINGeneratorLoss
 from dgm_ray.nn.hidden import HiddenLayers
-from dgm_ray.nn.imputation import MeanAndModesImputation, NormalNoiseImputation, ZeroImputation
+from dgm_ray.nn.imputation import ImputationLayer, MeanAndModesImputation, NormalNoiseImputation, ZeroImputation
 from dgm_ray.nn.initialization import initialize
 from dgm_ray.nn.inputs import (
     Conditional,
@@ -47,6 +47,7 @@ __all__ = [
     "LeakyReLU",
     "MSE",
     "MaskedInputLayer",
+    "ImputationLayer",
     "MeanAndModesImputation",
     "MiniBatchAveraging",
     "MultiInputDropout",

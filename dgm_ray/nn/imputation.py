@@ -21,8 +21,12 @@ from dgm_ray.registry import NonNegativeFloat, Shared, register
 FloatVector = NDArray[np.float64]
 
 
+class ImputationLayer(nn.Module):
+    """What may stand where a configuration says ``imputation``."""
+
+
 @register
-class ZeroImputation(nn.Module):
+class ZeroImputation(ImputationLayer):
     """Fills with 0."""
 
     def __init__(self, differentiable: bool = True) -> None:
@@ -34,7 +38,7 @@ class ZeroImputation(nn.Module):
 
 
 @register
-class NormalNoiseImputation(nn.Module):
+class NormalNoiseImputation(ImputationLayer):
     """Fills each cell with a draw from N(noise_mean, noise_std), in training and evaluation. noise_std >= 0."""
 
     noise_mean: Tensor
@@ -52,7 +56,7 @@ class NormalNoiseImputation(nn.Module):
 
 
 @register
-class MeanAndModesImputation(nn.Module):
+class MeanAndModesImputation(ImputationLayer):
     """Fills each column with its own value: the mean of a numerical variable, the mode of a binary or categorical one.
 
     path: a ``.npy`` file with the values (num_features,); it goes before ``means_and_modes``.

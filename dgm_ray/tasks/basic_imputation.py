@@ -15,8 +15,8 @@ from rich.console import Console
 from dgm_ray.data import Metadata, MinMaxScaler, discretize
 from dgm_ray.errors import DataError
 from dgm_ray.evaluation import Floats
-from dgm_ray.imputers import MissForest
-from dgm_ray.imputers.miss_forest import Change, Share, numerical_columns
+from dgm_ray.imputers import Change, MissForest
+from dgm_ray.imputers.miss_forest import Share, numerical_columns
 from dgm_ray.nn import MSE, RMSE, MultiReconstructionLoss
 from dgm_ray.registry import TASKS, NonNegativeFloat, NonNegativeInt, PositiveInt, register
 from dgm_ray.tasks.arrays import (

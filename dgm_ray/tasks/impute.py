@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dgm_ray.errors import DataError
 from dgm_ray.evaluation import Floats, complete
 from dgm_ray.models import EncodesAndDecodes, NoiseSearch, draw_noise
-from dgm_ray.nn import expectations
+from dgm_ray.nn import ImputationLayer, expectations
 from dgm_ray.registry import (
     TASKS,
     Node,
@@ -91,7 +91,7 @@ class Impute:
         mask = read_missing_mask(self.missing_mask, features)
         rows = Rows(features, mask, trained.labels(self.labels, len(features)))
         scaler = None if self.scale_transform is None else read_scaler(self.scale_transform, trained.metadata)
-        layer = build(self.imputation, nn.Module, Scope({"metadata": trained.metadata}), "imputation")
+        layer = build(self.imputation, ImputationLayer, Scope({"metadata": trained.metadata}), "imputation")
         if self.seed is not None:
             torch.manual_seed(self.seed)
         proposed = self.propose(trained, rows, layer.to(trained.device))

@@ -3,9 +3,10 @@
 from dgm_ray.training.checkpoints import load_states, modules_of, read_checkpoint, write_checkpoint
 from dgm_ray.training.files import atomic, write_json, write_text
 from dgm_ray.training.loop import Loop, batches, schedule
-from dgm_ray.training.training import DIVERGED, EARLY, Best, Training
+from dgm_ray.training.training import CONVERGED, DIVERGED, EARLY, Best, Training
 
 __all__ = [
+    "CONVERGED",
     "DIVERGED",
     "EARLY",
     "Best",

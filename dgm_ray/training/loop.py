@@ -72,6 +72,8 @@ class Loop:
     phases that take no data. seed: of the order of rows. imputation, labels: see ``batches``.
     """
 
+    finished = False  # there is always another epoch
+
     def __init__(
         self,
         model: nn.Module,

@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -14,10 +14,19 @@ from torch import nn
 from dgm_ray import __version__
 from dgm_ray.models import Architecture
 from dgm_ray.training.checkpoints import copy_states, load_states
-from dgm_ray.training.loop import Loop
 
 Measure = Callable[[nn.Module], dict[str, float]]
-DIVERGED, EARLY = "diverged", "early stop"  # how the reasons of an end that may not be the last epoch begin
+# How the reasons of an end that may not be the last epoch begin.
+DIVERGED, EARLY, CONVERGED = "diverged", "early stop", "converged"
+
+
+class Epochs(Protocol):
+    """What trains the model for an epoch and returns its figures; ``finished`` when another would change nothing."""
+
+    @property
+    def finished(self) -> bool: ...
+
+    def __call__(self, epoch: int) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Training:
     def __init__(
         self,
         architecture: Architecture,
-        loop: Loop,
+        loop: Epochs,
         measure: Measure,
         *,
         epochs: int,
@@ -71,12 +80,12 @@ class Training:
         diverged = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
         if diverged is not None:
             self.reason = f"{DIVERGED}: {diverged} is {metrics[diverged]} in epoch {self.epoch}"
-        elif self.epoch % self._evaluate_every == 0 or self.epoch >= self.epochs:
+        elif self.epoch % self._evaluate_every == 0 or self.epoch >= self.epochs or self._loop.finished:
             measures = self.evaluate()
             metrics |= measures
             self._keep_best(metrics, measures)
-        if not self.done and self.epoch >= self.epochs:
-            self.reason = "epochs"
+        if not self.done and (self.epoch >= self.epochs or self._loop.finished):
+            self.reason = "epochs" if self.epoch >= self.epochs else CONVERGED
         return metrics | {"seconds": time.perf_counter() - started}
 
     def evaluate(self) -> dict[str, float]:
@@ -117,7 +126,7 @@ class Training:
                 torch.cuda.set_rng_state_all(state["random_states"]["cuda"])
         self.reason = "epochs" if self.epoch >= self.epochs else ""
         reason = state["reason"] if "reason" in state else ""
-        if reason.startswith(DIVERGED) or (reason.startswith(EARLY) and self._impatient()):
+        if reason.startswith((DIVERGED, CONVERGED)) or (reason.startswith(EARLY) and self._impatient()):
             self.reason = reason
 
     def use_best(self) -> None:

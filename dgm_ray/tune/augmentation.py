@@ -260,12 +260,12 @@ class Augmentation:
                 over.check(columns, features)
 
     def _finish(self, rows: list[dict[str, Any]], console: Console) -> dict[str, Any]:
-        """Show a table, the best first. Raises UnfinishedError if an input failed."""
+        """Show a table, the best of each case first. Raises UnfinishedError if an input failed."""
         table = Table("case", "name", title="mean ± std over folds, test rows")
         for column in ("PR AUC", "F1", "seconds"):
             table.add_column(column, justify="right")
         done, failed = [row for row in rows if not row["error"]], [row for row in rows if row["error"]]
-        for row in sorted(done, key=lambda row: -row["test_pr_auc_mean"]):
+        for row in sorted(done, key=lambda row: (str(row["case"]), -row["test_pr_auc_mean"])):
             figures = [f"{row[f'test_{name}_mean']:.3f} ± {row[f'test_{name}_std']:.3f}" for name in ("pr_auc", "f1")]
             table.add_row(str(row["case"]), str(row["name"]), *figures, f"{row['time']:.1f}")
         console.print(table)

@@ -116,9 +116,10 @@ def _checked(study: "Study", console: "Console", *, draws: bool = False) -> "Pre
     data = study.prepare()
     rehearsal = study.rehearse(data)
     rows = [len(part.features) if part else 0 for part in (data.train, data.validation, data.test)]
+    sizes = f", {rehearsal.fewest_parameters} to {rehearsal.most_parameters} parameters"
     console.print(
         f"{study.path}: {study.plan.template['task']}, {len(study.plan.draws)} draws, {study.trials} trials of at most "
-        f"{study.epochs} epochs, {rehearsal.fewest_parameters} to {rehearsal.most_parameters} parameters",
+        f"{study.epochs} epochs{sizes if rehearsal.most_parameters else ''}",
         f"data: {data.metadata.num_variables} variables, {data.metadata.num_features} features; "
         f"{rows[0]} rows to train, {rows[1]} to validate, {rows[2]} to test",
         sep="\n",

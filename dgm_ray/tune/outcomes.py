@@ -9,7 +9,7 @@ from typing import Any
 from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial as RayTrial
 
-from dgm_ray.training import DIVERGED, EARLY
+from dgm_ray.training import CONVERGED, DIVERGED, EARLY
 
 COMPLETED, STOPPED, FAILED, INTERRUPTED = "completed", "stopped", "failed", "interrupted"
 RANKED = (COMPLETED, STOPPED, EARLY, INTERRUPTED)
@@ -82,6 +82,8 @@ def _status(trial: RayTrial, reason: str, done: bool, epochs: int, scheduler: st
         return FAILED, "failed: its process died" if died else f"failed: {' '.join(str(error).split())[:200]}"
     if reason == "epochs":
         return COMPLETED, "all epochs done"
+    if reason == CONVERGED:
+        return COMPLETED, reason
     for status in (EARLY, DIVERGED, FAILED):
         if reason.startswith(status):
             return status, reason

@@ -12,7 +12,8 @@ from dgm_ray.errors import ConfigurationError
 from dgm_ray.models import count_parameters
 from dgm_ray.registry import TASKS, absolute_paths, call, check_keys, parameters
 from dgm_ray.space import assign, corners, draws_of, fill, read_draws, read_file
-from dgm_ray.tasks.train import TrainTask
+from dgm_ray.tasks import train, train_imputer  # noqa: F401 (registers what a trial can be)
+from dgm_ray.tasks.training_task import TrainingTask
 from dgm_ray.tune.plan import Plan
 from dgm_ray.tune.settings import OptunaSearch, Settings
 
@@ -125,7 +126,7 @@ class Study:
         }
 
     @cached_property
-    def _corners(self) -> list[TrainTask]:
+    def _corners(self) -> list[TrainingTask]:
         """The tasks at the corners of the space. Raises ConfigurationError for arguments that do not fit their task."""
         return [task_of(fill(self.plan.template, values)) for values in corners(self.plan.template)]
 
@@ -149,9 +150,11 @@ def _placed() -> Iterator[None]:
         raise error.under(ARGUMENTS) from None
 
 
-def task_of(configuration: dict[str, Any]) -> TrainTask:
+def task_of(configuration: dict[str, Any]) -> TrainingTask:
     """Return the task of a trial's configuration, one without draws."""
-    task: TrainTask = call(TASKS.get(configuration["task"], "trial.task"), configuration["arguments"], path=ARGUMENTS)
+    task: TrainingTask = call(
+        TASKS.get(configuration["task"], "trial.task"), configuration["arguments"], path=ARGUMENTS
+    )
     return task
 
 

@@ -55,7 +55,8 @@ def saved(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_all_eight_are_here() -> None:
-    assert set(LOGGED) == {name for name in TASKS if name.startswith("Train") and name != "TrainMissForest"}
+    others = {"TrainMissForest", "TrainImputer"}  # they have no architecture
+    assert set(LOGGED) == {name for name in TASKS if name.startswith("Train")} - others
 
 
 @all_tasks

@@ -17,7 +17,7 @@ from dgm_ray.data import BreastCancer
 from dgm_ray.errors import ConfigurationError, DataError, TrainingError
 from dgm_ray.models import MODELS
 from dgm_ray.registry import TASKS
-from dgm_ray.tasks import train
+from dgm_ray.tasks import train, training_task
 from dgm_ray.tasks.train import TrainTask
 from dgm_ray.training import read_checkpoint
 
@@ -143,8 +143,8 @@ def test_saves_are_spaced(
     """Contract 2.2: a save more than max_delay seconds after the one before, and one at the end."""
     saves: list[int] = []
     clock = {"now": 100.0}
-    monkeypatch.setattr(train, "write_checkpoint", lambda path, state: saves.append(state["epoch"]))
-    monkeypatch.setattr(train.time, "monotonic", lambda: clock["now"])
+    monkeypatch.setattr(training_task, "write_checkpoint", lambda path, state: saves.append(state["epoch"]))
+    monkeypatch.setattr(training_task.time, "monotonic", lambda: clock["now"])
 
     class Log:
         def __init__(self, *_: Any, **__: Any) -> None: ...
@@ -155,7 +155,7 @@ def test_saves_are_spaced(
         def epoch(self, epoch: int, *_: Any) -> None:
             clock["now"] = [104, 105, 106, 110, 111, 112][epoch - 1]
 
-    monkeypatch.setattr(train, "CSVLog", Log)
+    monkeypatch.setattr(training_task, "CSVLog", Log)
     written["checkpoints"]["max_delay"] = 5
     task("TrainAutoEncoder", epochs=6, **written).run(console)
     assert saves == [3, 6, 6]
@@ -218,7 +218,7 @@ def test_hidden_training_cells_need_one_as_well(task: Task) -> None:
         ({"keep_checkpoint_by_metric": "val_marginal_distance"}, "AutoEncoder reports val_imputation_rmse"),
         ({"device": "cuda"}, "device: there is no GPU on this machine"),
         ({"imputation": {"factory": "Tanhh"}}, "imputation.factory: no factory is called 'Tanhh'; did you mean 'Tanh'"),
-        ({"imputation": {"factory": "NoiseSearch"}}, "imputation: should be a Module"),
+        ({"imputation": {"factory": "NoiseSearch"}}, "imputation: should be an ImputationLayer"),
         ({"epoch": 3}, "has no argument 'epoch'; did you mean 'epochs'"),
         ({"discriminator_steps": 1}, "TrainAutoEncoder has no argument 'discriminator_steps'"),
         ({"epochs": -1}, r"arguments\.epochs: .*greater than or equal to 0, not -1"),

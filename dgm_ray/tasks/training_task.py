@@ -1,0 +1,200 @@
+"""Trainings: alone (``run``, by the task runner), or as a trial of a study (``start``, one epoch at a time)."""
+
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from dgm_ray.data import Files, Holdout, Metadata, Prepared
+from dgm_ray.errors import ConfigurationError, TrainingError
+from dgm_ray.evaluation import measures_of
+from dgm_ray.models import Architecture
+from dgm_ray.registry import NonNegativeFloat, NonNegativeInt, PositiveInt, register
+from dgm_ray.tasks.csv_log import CSVLog
+from dgm_ray.tasks.progress import shown, steps_shown
+from dgm_ray.tasks.trained import Device
+from dgm_ray.training import DIVERGED, Training, read_checkpoint, write_checkpoint
+from dgm_ray.training.training import Epochs, Measure
+
+
+@register
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where a training is saved. output: the file. max_delay: seconds between two saves at least (the last always is).
+
+    continue_from_output: go on from ``output`` if it is there; this goes before ``input``.
+    input: a checkpoint to start from. use_best_input: start from its best weights, and forget what was best.
+    ignore_input_epochs: count epochs from 0, and forget what was best.
+    """
+
+    output: Path
+    max_delay: NonNegativeFloat = 0.0
+    continue_from_output: bool = False
+    input: Path | None = None
+    ignore_input_epochs: bool = False
+    use_best_input: bool = False
+
+    def read(self) -> tuple[dict[str, Any], str] | None:
+        """Return the state to go on from and the place it came from, if there is any.
+
+        Raises TrainingError for a checkpoint that cannot be read, or that has no best weights when they are wanted.
+        """
+        if self.continue_from_output and self.output.exists():
+            return read_checkpoint(self.output), str(self.output)
+        if self.input is None:
+            return None
+        state, place = read_checkpoint(self.input), str(self.input)
+        if self.use_best_input and "best_architecture" not in state:
+            raise TrainingError(place, "has no best weights (use_best_input)")
+        if self.use_best_input:
+            state["architecture"] = state["best_architecture"]
+        if self.ignore_input_epochs:
+            state["epoch"] = 0
+        if self.use_best_input or self.ignore_input_epochs:  # the old best would stay the bar (defect 38)
+            state = {key: value for key, value in state.items() if not key.startswith("best_")}
+        return state, place
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingTask(ABC):
+    """What all trainings have in common. Its arguments are described by the tasks, whose docstrings make the pages."""
+
+    data: Holdout | Files
+    epochs: NonNegativeInt
+    seed: NonNegativeInt | None = 0
+    keep_checkpoint_by_metric: str | None = "auto"
+    patience: PositiveInt | None = None
+    evaluate_every: PositiveInt = 1
+    checkpoints: Checkpoints | None = None
+    logs: Path | None = None
+    device: Device = "auto"
+    threads: PositiveInt = 1
+
+    @property
+    def metric(self) -> str | None:
+        """The measure that keeps the best weights."""
+        if self.keep_checkpoint_by_metric != "auto":
+            return self.keep_checkpoint_by_metric
+        return "val_imputation_rmse" if isinstance(self.data, Holdout) else None
+
+    @abstractmethod
+    def prepare(self) -> Prepared:
+        """Read the table. Raises ConfigurationError or DataError for what is missing or does not fit."""
+
+    @abstractmethod
+    def check_data(self, data: Prepared) -> None:
+        """Raise ConfigurationError or DataError unless the rows can be trained on."""
+
+    @abstractmethod
+    def rehearse(self, metadata: Metadata) -> Architecture:
+        """Build what is trained, computing nothing. Raises ConfigurationError for parts that do not fit each other."""
+
+    @abstractmethod
+    def start(self, data: Prepared | None = None, configuration: Mapping[str, Any] | None = None) -> Training:
+        """Return the training, ready for its first epoch.
+
+        data: already prepared, as a study's trials get it. configuration: of this task, for the checkpoints.
+
+        Raises ConfigurationError or DataError, and leaves torch's seed and threads set.
+        """
+
+    def check_metric(self, architecture: Architecture, place: str = "keep_checkpoint_by_metric") -> None:
+        """Raise unless the model reports the metric; ``place`` is where the user chose it."""
+        if self.patience is not None and self.metric is None:
+            raise ConfigurationError("patience", "needs keep_checkpoint_by_metric: there is nothing to wait for")
+        known = self.measures(architecture)
+        if self.metric not in (None, *known):
+            raise ConfigurationError(place, f"{self.label} reports {', '.join(known)}", self.metric)
+
+    def measures(self, architecture: Architecture) -> list[str]:
+        """Return the names of what may be the metric."""
+        return measures_of(architecture.model)
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What is trained, for errors."""
+
+    def settle(self) -> int:
+        """Set torch's threads and seed, and return the seed."""
+        torch.set_num_threads(self.threads)
+        seed = secrets.randbits(31) if self.seed is None else self.seed
+        torch.manual_seed(seed)
+        return seed
+
+    def training(
+        self,
+        architecture: Architecture,
+        loop: Epochs,
+        measure: Measure,
+        seed: int,
+        configuration: Mapping[str, Any] | None,
+    ) -> Training:
+        """Return the training of what was built, with what the arguments say about its end."""
+        return Training(
+            architecture,
+            loop,
+            measure,
+            epochs=self.epochs,
+            seed=seed,
+            evaluate_every=self.evaluate_every,
+            metric=self.metric,
+            patience=self.patience,
+            configuration=configuration,
+        )
+
+    def score_test(self, data: Prepared, state: Mapping[str, Any]) -> dict[str, float]:
+        """Return the scores of a checkpoint's best weights on the test rows, named ``test_{measure}``."""
+        assert data.test is not None
+        training = self.start(replace(data, validation=data.test))
+        training.load(state, "checkpoint")
+        training.use_best()
+        return {name.replace("val_", "test_", 1): value for name, value in training.evaluate().items()}
+
+    def run(self, console: Console, configuration: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Train to the end, write the checkpoint and the log that were asked for, and return the best figures."""
+        data = self.prepare()
+        for place in self.rehearse(data.metadata).unused:
+            console.print(f"has no effect: {place}", highlight=False, soft_wrap=True, markup=False)
+        training = self.start(data, configuration)
+        if self.seed is None:
+            console.print(f"seed {training.seed}", highlight=False)
+        saved = self.checkpoints
+        if saved and (found := saved.read()):
+            training.load(*found)
+        last_save = time.monotonic()
+        with ExitStack() as stack:
+            report = stack.enter_context(steps_shown(self.epochs, console))
+            log = stack.enter_context(CSVLog(self.logs, after=training.epoch)) if self.logs else None
+            while not training.done:
+                metrics = training.advance()
+                report(training.epoch, metrics)
+                if log:
+                    log.epoch(
+                        training.epoch,
+                        {name: value for name, value in metrics.items() if name != "seconds"},
+                        metrics["seconds"],
+                    )
+                if saved and time.monotonic() - last_save > saved.max_delay:
+                    write_checkpoint(saved.output, training.state())
+                    last_save = time.monotonic()
+        if saved:
+            write_checkpoint(saved.output, training.state())
+        console.print(f"ended after epoch {training.epoch}: {training.reason}", highlight=False)
+        if training.reason.startswith(DIVERGED):
+            raise TrainingError("training", training.reason)
+        return self._found(training, console)
+
+    def _found(self, training: Training, console: Console) -> dict[str, Any]:
+        training.use_best()
+        found: dict[str, Any] = {"best_epoch": training.best.epoch if training.best else training.epoch}
+        found |= training.evaluate()
+        console.print(f"best epoch {found['best_epoch']}: {shown(found)}", soft_wrap=True, highlight=False)
+        return found
