@@ -26,19 +26,27 @@ class SingleOutputLayer(nn.Module):
 class MultiOutputLayer(nn.Module):
     """One linear layer for each block of variables: (rows, input_size) -> (rows, num_features).
 
-    A block is a run of numerical variables (no activation), a run of binary ones (sigmoid: probabilities), or one
-    categorical variable (``activation``).
+    A block is a run of numerical variables (``numerical_activation``), a run of binary ones (sigmoid: probabilities),
+    or one categorical variable (``activation``).
+
+    numerical_activation: null leaves numbers without bounds, as the original does; Sigmoid keeps them where a table
+    that is scaled to [0, 1] has them (defect 42).
     """
 
-    def __init__(self, input_size: int, /, metadata: Shared[Metadata], activation: Lazy[nn.Module]) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        /,
+        metadata: Shared[Metadata],
+        activation: Lazy[nn.Module],
+        numerical_activation: Lazy[nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList()
         for block in metadata.blocks:
             linear = nn.Linear(input_size, block.stop - block.start)
-            if block.kind == "numerical":
-                self.layers.append(linear)
-            else:
-                self.layers.append(nn.Sequential(linear, Sigmoid() if block.kind == "binary" else activation()))
+            end = {"numerical": numerical_activation, "binary": Sigmoid, "categorical": activation}[block.kind]
+            self.layers.append(nn.Sequential(linear, end()) if end else linear)
 
     def forward(self, hidden: Tensor) -> Tensor:
         return torch.cat([layer(hidden) for layer in self.layers], dim=1)  # (rows, num_features)

@@ -193,3 +193,20 @@ def test_a_network_is_its_three_parts() -> None:
     expected = model.output_layer(model.hidden_layers(features))
     torch.testing.assert_close(model(features), expected)
     assert [name for name, _ in model.named_children()] == ["input_layer", "hidden_layers", "output_layer"]
+
+
+def test_defect_42_numbers_can_be_bounded(md7: Metadata) -> None:
+    """Without bounds by default, as the original's files expect."""
+    node = {"activation": {"factory": "SoftmaxSampling"}, "numerical_activation": {"factory": "Sigmoid"}}
+    free, bounded = (
+        build(one, Lazy[MultiOutputLayer], Scope({"metadata": md7})) for one in (dict([*node.items()][:1]), node)
+    )
+    hidden = 100 * torch.randn(50, 6)
+    numbers = [index for index, one in enumerate(md7.variables) if one.kind == "numerical"]
+    columns = [md7.slices[index].start for index in numbers]
+    torch.manual_seed(0)
+    layer = free(6)
+    torch.manual_seed(0)
+    other = bounded(6)
+    assert layer(hidden)[:, columns].abs().max() > 1
+    torch.testing.assert_close(other(hidden)[:, columns], layer(hidden)[:, columns].sigmoid())

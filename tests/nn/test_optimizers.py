@@ -126,6 +126,16 @@ def test_wgan_optimizer_clamps_the_critic_alone(clamp: float) -> None:
     assert max(one.abs().max().item() for one in generator.parameters()) > clamp
 
 
+def test_defect_43_the_critic_may_have_another_name() -> None:
+    critic = network()
+    inner = {"factory": "SGD", "arguments": {"parameters": ["critic"], "lr": 0.5}}
+    arguments = {"optimizer": inner, "discriminator": "critic", "discriminator_clamp": 0.01}
+    optimizer = build({"factory": "WGANOptimizer", "arguments": arguments}, scope=Scope({"critic": critic}))
+    critic(torch.ones(3, 4)).sum().backward()
+    optimizer.step()
+    assert max(one.abs().max().item() for one in critic.parameters()) <= 0.01
+
+
 def test_wgan_optimizer_is_an_optimizer_with_the_inner_state() -> None:
     critic = network()
     inner = Adam([critic])
