@@ -42,7 +42,7 @@ Node = dict[str, Any]
 def main(
     data: Annotated[list[Path] | None, typer.Option(help="A folder of a table; may be repeated.")] = None,
     folds: Annotated[int, typer.Option(min=2)] = 5,
-    batches: Annotated[int, typer.Option(min=1, help="That each generator is trained on.")] = 10_000,
+    batches: Annotated[int, typer.Option(min=1, help="That each generator is trained on.")] = 5_000,
     workers: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
     output: Annotated[Path | None, typer.Option(help="A folder to keep everything in.")] = None,
     quick: Annotated[bool, typer.Option(help="2 folds, 50 batches.")] = False,
