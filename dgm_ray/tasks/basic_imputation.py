@@ -2,6 +2,7 @@
 
 import csv
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,27 +43,32 @@ class ImputationLog:
     path: Path
 
 
-@dataclass(frozen=True)
-class Imputation:
-    """What the tasks of this file do with the values that they propose for missing cells.
+@dataclass(frozen=True, kw_only=True)
+class ImputationTask(ABC):
+    """What the imputations of this file have in common; its arguments are described in ZeroImputation.
 
-    The values become valid (0 or 1, one-hot) unless ``discretize`` is off; with a scaler, what is saved is in the
-    user's units. Observed cells are saved as they are.
+    The proposed values become valid (0 or 1, one-hot) unless ``discretize`` is off; with a scaler, what is saved is in
+    the user's units. Observed cells are saved as they are.
     """
 
     metadata: Path
     inputs: Path
     missing_mask: Path
-    scaler: Path | None
-    outputs: Path | None
-    logs: ImputationLog | None
-    discretize: bool
+    scaler: Path | None = None
+    outputs: Path | None = None
+    logs: ImputationLog | None = None
+    discretize: bool = True
 
-    def read(self) -> tuple[Metadata, Floats, Mask]:
-        """Return the table's metadata, its rows, and where cells are missing."""
+    def run(self, console: Console, configuration: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Impute, save and log."""
         metadata = Metadata.read(self.metadata)
         features = read_features(self.inputs, metadata)
-        return metadata, features, read_missing_mask(self.missing_mask, features)
+        mask = read_missing_mask(self.missing_mask, features)
+        return self.finish(metadata, features, mask, self.propose(metadata, features, mask), console)
+
+    @abstractmethod
+    def propose(self, metadata: Metadata, features: Floats, mask: Mask) -> NDArray[Any]:
+        """Return (rows, num_features) values; those of missing cells are used."""
 
     def finish(
         self, metadata: Metadata, features: Floats, mask: Mask, proposed: NDArray[Any], console: Console
@@ -108,8 +114,8 @@ def _losses(metadata: Metadata, completed: Floats, truth: Floats, mask: Mask, pr
     return {f"{prefix}{name}": float(loss(made, real, keep)) for name, loss in losses.items()}
 
 
-@dataclass(frozen=True)
-class ZeroImputation:
+@dataclass(frozen=True, kw_only=True)
+class ZeroImputation(ImputationTask):
     """Fill missing cells with 0.
 
     A missing categorical variable becomes its first category, because a one-hot has a 1 somewhere; with
@@ -125,23 +131,12 @@ class ZeroImputation:
     discretize: make valid values of binary and categorical cells.
     """
 
-    metadata: Path
-    inputs: Path
-    missing_mask: Path
-    scaler: Path | None = None
-    outputs: Path | None = None
-    logs: ImputationLog | None = None
-    discretize: bool = True
-
-    def run(self, console: Console, configuration: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Impute, save and log."""
-        imputation = _imputation(self)
-        metadata, features, mask = imputation.read()
-        return imputation.finish(metadata, features, mask, np.zeros_like(features), console)
+    def propose(self, metadata: Metadata, features: Floats, mask: Mask) -> NDArray[Any]:
+        return np.zeros_like(features)
 
 
-@dataclass(frozen=True)
-class NormalNoiseImputation:
+@dataclass(frozen=True, kw_only=True)
+class NormalNoiseImputation(ImputationTask):
     """Fill missing cells with draws from a normal distribution.
 
     metadata, inputs, missing_mask, scaler, outputs, logs, discretize: as in ZeroImputation.
@@ -149,73 +144,41 @@ class NormalNoiseImputation:
     seed: of the draws; null leaves them to chance.
     """
 
-    metadata: Path
-    inputs: Path
-    missing_mask: Path
     noise_mean: float = 0.0
     noise_std: NonNegativeFloat = 1.0
-    scaler: Path | None = None
-    outputs: Path | None = None
-    logs: ImputationLog | None = None
     seed: NonNegativeInt | None = 0
-    discretize: bool = True
 
-    def run(self, console: Console, configuration: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Impute, save and log."""
-        imputation = _imputation(self)
-        metadata, features, mask = imputation.read()
+    def propose(self, metadata: Metadata, features: Floats, mask: Mask) -> NDArray[Any]:
         noise = np.random.default_rng(self.seed).normal(self.noise_mean, self.noise_std, features.shape)
-        return imputation.finish(metadata, features, mask, noise.astype(np.float32), console)
+        return noise.astype(np.float32)
 
 
-@dataclass(frozen=True)
-class MeansAndModesImputation:
+@dataclass(frozen=True, kw_only=True)
+class MeansAndModesImputation(ImputationTask):
     """Fill missing cells with their column's mean or mode.
 
     metadata, inputs, missing_mask, scaler, outputs, logs, discretize: as in ZeroImputation.
     means_and_modes: the .npy file (num_features,) that ComputeMeansAndModes writes.
     """
 
-    metadata: Path
-    inputs: Path
-    missing_mask: Path
     means_and_modes: Path
-    scaler: Path | None = None
-    outputs: Path | None = None
-    logs: ImputationLog | None = None
-    discretize: bool = True
 
-    def run(self, console: Console, configuration: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Impute, save and log."""
-        imputation = _imputation(self)
-        metadata, features, mask = imputation.read()
-        values = read_vector(self.means_and_modes, metadata)
-        return imputation.finish(metadata, features, mask, np.broadcast_to(values, features.shape), console)
+    def propose(self, metadata: Metadata, features: Floats, mask: Mask) -> NDArray[Any]:
+        return np.broadcast_to(read_vector(self.means_and_modes, metadata), features.shape)
 
 
-@dataclass(frozen=True)
-class MissForestImputation:
+@dataclass(frozen=True, kw_only=True)
+class MissForestImputation(ImputationTask):
     """Fill missing cells with a MissForest that TrainMissForest has grown; nothing is grown here.
 
     metadata, inputs, missing_mask, scaler, outputs, logs, discretize: as in ZeroImputation.
     model: the file that TrainMissForest writes.
     """
 
-    metadata: Path
-    inputs: Path
-    missing_mask: Path
     model: Path
-    scaler: Path | None = None
-    outputs: Path | None = None
-    logs: ImputationLog | None = None
-    discretize: bool = True
 
-    def run(self, console: Console, configuration: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Impute, save and log."""
-        imputation = _imputation(self)
-        metadata, features, mask = imputation.read()
-        forest = MissForest.from_arrays(metadata, read_arrays(self.model), str(self.model))
-        return imputation.finish(metadata, features, mask, forest.transform(features, mask), console)
+    def propose(self, metadata: Metadata, features: Floats, mask: Mask) -> NDArray[Any]:
+        return MissForest.from_arrays(metadata, read_arrays(self.model), str(self.model)).transform(features, mask)
 
 
 @dataclass(frozen=True)
@@ -272,13 +235,6 @@ class TrainMissForest:
         error = float(np.nanmean(list(errors.values()))) if not np.isnan(list(errors.values())).all() else np.nan
         console.print(f"out-of-bag error {error:.4g}: {self.outputs}", highlight=False, soft_wrap=True)
         return {"rows": len(features), "oob_error": error}
-
-
-def _imputation(task: Any) -> Imputation:
-    """Return what a task's common arguments ask for."""
-    return Imputation(
-        task.metadata, task.inputs, task.missing_mask, task.scaler, task.outputs, task.logs, task.discretize
-    )
 
 
 for _task in (ZeroImputation, NormalNoiseImputation, MeansAndModesImputation, MissForestImputation, TrainMissForest):
