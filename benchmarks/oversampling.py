@@ -1,4 +1,4 @@
-"""Is oversampling worth the effort? Classifiers of a rare class, their training rows balanced in seven ways, or not.
+"""Is oversampling worth the effort? Classifiers of a rare class, their training rows balanced in eight ways, or not.
 
     python -m benchmarks.oversampling                        # about ten minutes
     python -m benchmarks.oversampling --quick                # a minute; its figures mean nothing
@@ -30,12 +30,20 @@ from sklearn.model_selection import StratifiedKFold
 
 from benchmarks.epoch import CREDIT
 from dgm_ray.data import BreastCancer, Metadata, MinMaxScaler
-from dgm_ray.tune.augmentation import Augmentation, Classifier, Comparison, FoldFiles, OverSampling
+from dgm_ray.tune.augmentation import (
+    Augmentation,
+    Classifier,
+    Comparison,
+    FoldFiles,
+    ImbalancedLearn,
+    OverSampling,
+    UnderSampling,
+)
 from dgm_ray.tune.parallel import MultiProcessTaskRunner
 
 BATCH = 128
 NOISE, CODE, HIDDEN = 32, 16, 128
-SAMPLERS = {"random": "RandomOverSampler", "SMOTE": "SMOTE", "SMOTE-NC": "SMOTENC"}
+SAMPLERS: dict[str, ImbalancedLearn] = {"random": "RandomOverSampler", "SMOTE": "SMOTE", "SMOTE-NC": "SMOTENC"}
 Node = dict[str, Any]
 
 
@@ -120,13 +128,15 @@ class Folds:
     def comparisons(self) -> list[Comparison]:
         """Return one without sampling and one for each way of it."""
         files = FoldFiles(self.count, *(self.files(part) for part in ("train", "train-labels", "test", "test-labels")))
-        ways: dict[str, OverSampling | None] = {"none": None}
+        over: dict[str, OverSampling] = {}
         mixed = {"numerical"} < {one.kind for one in self.metadata.variables}
         for name, sampler in SAMPLERS.items():
             if mixed or sampler != "SMOTENC":
-                ways[name] = OverSampling("imbalanced_learn", 1.0, sampler, self.path("metadata.json"))  # type: ignore[arg-type]
-        ways |= {name: OverSampling("from_sample", 1.0, sample_path_by_fold=self.files(name)) for name in GENERATORS}
-        return [Comparison(name, self.name, files, Classifier(100, 6, over_sampling=way)) for name, way in ways.items()]
+                over[name] = OverSampling("imbalanced_learn", 1.0, sampler, self.path("metadata.json"))
+        over |= {name: OverSampling("from_sample", 1.0, sample_path_by_fold=self.files(name)) for name in GENERATORS}
+        models = {"none": Classifier(100, 6), "under": Classifier(100, 6, UnderSampling("random", 1.0))}
+        models |= {name: Classifier(100, 6, over_sampling=way) for name, way in over.items()}
+        return [Comparison(name, self.name, files, model) for name, model in models.items()]
 
     def files(self, part: str) -> list[Path]:
         return [self.path(f"{part}-{fold}.npy") for fold in range(self.count)]
