@@ -30,12 +30,12 @@ from sklearn.model_selection import StratifiedKFold
 
 from benchmarks.epoch import CREDIT
 from dgm_ray.data import BreastCancer, Metadata, MinMaxScaler
+from dgm_ray.evaluation.augmentation import ImbalancedLearn
 from dgm_ray.tune.augmentation import (
     Augmentation,
     Classifier,
     Comparison,
     FoldFiles,
-    ImbalancedLearn,
     OverSampling,
     UnderSampling,
 )

@@ -5,7 +5,7 @@ Source: Camino and Hammerschmidt 2020, "Oversampling Tabular Data with Deep Gene
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,9 @@ from dgm_ray.errors import ConfigurationError, DataError
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 Sampler = Callable[[Floats, Labels, int], tuple[Floats, Labels]]  # (features, labels, seed) -> more or fewer rows
-FACTORIES = ("ADASYN", "BorderlineSMOTE", "KMeansSMOTE", "RandomOverSampler", "SMOTE", "SMOTENC", "SVMSMOTE")
+ImbalancedLearn = Literal[
+    "ADASYN", "BorderlineSMOTE", "KMeansSMOTE", "RandomOverSampler", "SMOTE", "SMOTENC", "SVMSMOTE"
+]
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def random_under(ratio: float) -> Sampler:
     return sample
 
 
-def imbalanced_learn(name: str, ratio: float, metadata: Metadata | None = None) -> Sampler:
+def imbalanced_learn(name: ImbalancedLearn, ratio: float, metadata: Metadata | None = None) -> Sampler:
     """Return an over-sampler of imbalanced-learn; SMOTENC needs the table's metadata."""
     if name == "SMOTENC":
         if metadata is None:

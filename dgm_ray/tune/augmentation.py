@@ -4,23 +4,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Gt, Le
 from rich.console import Console
 from rich.table import Table
 
+from dgm_ray.data import Metadata, class_numbers, read_npy
 from dgm_ray.errors import ConfigurationError, DataError, UnfinishedError
+from dgm_ray.evaluation.augmentation import (
+    Fold,
+    ImbalancedLearn,
+    Sampler,
+    extra,
+    from_sample,
+    imbalanced_learn,
+    random_under,
+    scores,
+    summary,
+)
 from dgm_ray.registry import TASKS, NonNegativeInt, PositiveFloat, PositiveInt, register
+from dgm_ray.tasks.arrays import read_features
+from dgm_ray.tasks.csv_log import RowLog
 from dgm_ray.tune.parallel import Pool, Worker
 
-if TYPE_CHECKING:
-    from dgm_ray.evaluation.augmentation import Fold, Sampler
-
-ImbalancedLearn = Literal[
-    "ADASYN", "BorderlineSMOTE", "KMeansSMOTE", "RandomOverSampler", "SMOTE", "SMOTENC", "SVMSMOTE"
-]
 FIGURES = [
     f"{part}_{name}_{kind}" for name in ("pr_auc", "f1") for part in ("train", "test") for kind in ("mean", "std")
 ]
@@ -78,10 +86,8 @@ class FoldFiles:
                     raise DataError(str(classes), "must hold both classes, 0 and 1", f"{labels(classes)[0]} alone")
         return int(features(first).shape[1])
 
-    def fold(self, index: int) -> "Fold":
+    def fold(self, index: int) -> Fold:
         """Return the rows of a fold: a classifier is fitted on train and validation rows."""
-        from dgm_ray.evaluation.augmentation import Fold
-
         features = {part: _features(getattr(self, f"{part}_features")[index]) for part in self.parts}
         labels = {part: _labels(getattr(self, f"{part}_labels")[index]) for part in self.parts}
         test = features.pop("test"), labels.pop("test")
@@ -138,18 +144,15 @@ class OverSampling:
         if (metadata := self._metadata) and metadata.num_features != columns:
             raise DataError(str(self.metadata_path), f"must describe {columns} columns", metadata.num_features)
 
-    def sampler(self, index: int) -> "Sampler":
+    def sampler(self, index: int) -> Sampler:
         """Return the sampler for a fold."""
-        from dgm_ray.evaluation.augmentation import from_sample, imbalanced_learn
-
         if self.sample_path_by_fold is not None:
             return from_sample(_features(self.sample_path_by_fold[index]), self.ratio)
-        return imbalanced_learn(str(self.imbalanced_learn_factory), self.ratio, self._metadata)
+        assert self.imbalanced_learn_factory is not None
+        return imbalanced_learn(self.imbalanced_learn_factory, self.ratio, self._metadata)
 
     @property
-    def _metadata(self) -> Any:
-        from dgm_ray.data import Metadata
-
+    def _metadata(self) -> Metadata | None:
         return Metadata.read(self.metadata_path) if self.metadata_path else None
 
 
@@ -185,8 +188,6 @@ class Comparison:
 
     def figures(self, seed: int) -> dict[str, float]:
         """Return mean and standard deviation over folds of PR AUC and F1, on train and test rows."""
-        from dgm_ray.evaluation.augmentation import random_under, scores, summary
-
         under, over, folds = self.model.under_sampling, self.model.over_sampling, []
         for index in range(self.data.num_folds):
             samplers = [random_under(under.ratio)] if under else []
@@ -231,7 +232,6 @@ class Augmentation:
 
     def run(self, console: Console, configuration: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Check every file, compare, and write. Raises UnfinishedError at the end if any failed."""
-        from dgm_ray.tasks.csv_log import RowLog
         from dgm_ray.tune.cluster import start_ray
         from dgm_ray.tune.settings import Resources
 
@@ -249,8 +249,6 @@ class Augmentation:
 
     def _check(self) -> None:
         """Read every file once, whatever many inputs name it."""
-        from dgm_ray.evaluation.augmentation import extra
-
         for module in ("imblearn", "xgboost"):
             extra(module)
         features, labels = cache(_features), cache(_labels)
@@ -284,13 +282,11 @@ def _figures(item: tuple[Comparison, int]) -> dict[str, float]:
 
 
 def _features(path: Path) -> Any:
-    from dgm_ray.tasks.arrays import read_features
 
     return read_features(path, None)
 
 
 def _labels(path: Path) -> Any:
-    from dgm_ray.data import class_numbers, read_npy
 
     return class_numbers(read_npy(path), 2, str(path))
 

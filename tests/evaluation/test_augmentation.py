@@ -1,5 +1,5 @@
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,9 +10,9 @@ from sklearn.metrics import f1_score
 
 from dgm_ray.data import Metadata, Variable, discretize
 from dgm_ray.errors import ConfigurationError, DataError
-from dgm_ray.evaluation import augmentation
 from dgm_ray.evaluation.augmentation import (
     Fold,
+    ImbalancedLearn,
     from_codes,
     from_sample,
     imbalanced_learn,
@@ -56,8 +56,8 @@ def test_a_sample_is_added(rows: Any) -> None:
         from_sample(sample[:9], 0.8)(rows, LABELS, 0)
 
 
-@pytest.mark.parametrize("name", augmentation.FACTORIES)
-def test_imbalanced_learns_samplers(name: str, rows: Any, md7: Metadata) -> None:
+@pytest.mark.parametrize("name", get_args(ImbalancedLearn))
+def test_imbalanced_learns_samplers(name: ImbalancedLearn, rows: Any, md7: Metadata) -> None:
     if name == "KMeansSMOTE":  # it needs clusters of the minority
         rows = rows.copy()
         rows[:41, [0, 1, 2]] += 5
