@@ -282,12 +282,10 @@ def _figures(item: tuple[Comparison, int]) -> dict[str, float]:
 
 
 def _features(path: Path) -> Any:
-
     return read_features(path, None)
 
 
 def _labels(path: Path) -> Any:
-
     return class_numbers(read_npy(path), 2, str(path))
 
 
