@@ -165,7 +165,12 @@ def test_control_c_leaves_a_whole_file(cluster: str, tmp_path: Path) -> None:
     environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
     command = [sys.executable, "-m", "dgm_ray.tasks.runner", str(tmp_path / "it.json")]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background ignores it
     ) as process:
         for _ in range(600):
             if (tmp_path / "it.csv").exists() and (tmp_path / "it.csv").read_bytes().count(b"\r\n") == 2:
