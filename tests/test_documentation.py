@@ -36,7 +36,7 @@ def test_every_argument_of_a_task_is_described() -> None:
     ("task", "argument", "expected"),
     [
         ("TrainGAN", "batch_size", "integer >= 1"),
-        ("TrainGAN", "data", "`Holdout` or `Files`"),
+        ("TrainGAN", "data", "`Holdout` or `CellHoldout` or `Files`"),
         ("TrainGAN", "architecture", "architecture, or the path of its file"),
         ("SampleGAN", "seed", "integer >= 0 or null"),
         ("GenerateMissingMask", "missing_probability", "number >= 0 <= 1"),

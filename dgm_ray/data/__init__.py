@@ -3,6 +3,7 @@
 Importing this costs numpy and the registry; scikit-learn is imported only when one of its data sets is read.
 """
 
+from dgm_ray.data.cells import CellHoldout
 from dgm_ray.data.files import Files
 from dgm_ray.data.holdout import Holdout, Source
 from dgm_ray.data.masks import mcar_mask, uniforms
@@ -14,6 +15,7 @@ from dgm_ray.data.statistics import discretize, means_and_modes
 from dgm_ray.data.table import Table, checked, class_numbers, read_npy
 
 __all__ = [
+    "CellHoldout",
     "Block",
     "BreastCancer",
     "Digits",

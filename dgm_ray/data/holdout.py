@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgm_ray.data.masks import mcar_mask, uniforms
+from dgm_ray.data.metadata import Metadata
 from dgm_ray.data.scaling import MinMaxScaler
 from dgm_ray.data.splits import Prepared, Scored, Split
 from dgm_ray.data.statistics import means_and_modes
@@ -57,15 +58,12 @@ class Holdout:
         if self.train_missing_probability:
             features[mcar_mask(table.metadata, train_ids, self.train_missing_probability, self.seed)] = np.nan
         scaler = None if table.scaled else MinMaxScaler.fit(table.metadata, features)
-        train = Split(train_ids, scaler.transform(features) if scaler else features, _labels(table, train_ids))
+        train = Split(train_ids, scaler.transform(features) if scaler else features, labels_of(table, train_ids))
         validation, test = (self._scored(table, ids, scaler) for ids in (validation_ids, test_ids))
         if not validation.hidden_mask.any():
             rule = "must hide a cell of the validation rows at least, or nothing can be scored"
             raise DataError("data.missing_probability", rule, self.missing_probability)
-        statistics = means_and_modes(table.metadata, train.features, train.missing_mask)
-        if unknown := table.metadata.names_of(np.isnan(statistics)):
-            raise DataError(f"data: {unknown[0]}", "has no observed cell in the training rows")
-        return Prepared(table.metadata, scaler, train, validation, test, statistics)
+        return Prepared(table.metadata, scaler, train, validation, test, statistics_of(table.metadata, train))
 
     def _row_ids(self, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Return the row ids of train, validation and test, each in ascending order."""
@@ -85,8 +83,17 @@ class Holdout:
         truth = scaler.transform(truth) if scaler else truth
         hidden_mask = mcar_mask(table.metadata, row_ids, self.missing_probability, self.seed) & ~np.isnan(truth)
         features = np.where(hidden_mask, np.float32(np.nan), truth)
-        return Scored(row_ids, features, _labels(table, row_ids), hidden_mask, truth)
+        return Scored(row_ids, features, labels_of(table, row_ids), hidden_mask, truth)
 
 
-def _labels(table: Table, row_ids: NDArray[np.int64]) -> NDArray[np.generic] | None:
+def statistics_of(metadata: Metadata, train: Split) -> NDArray[np.float32]:
+    """Return the means and modes of what is seen, (num_features,). Raises DataError for a column that is not seen."""
+    statistics = means_and_modes(metadata, train.features, train.missing_mask)
+    if unknown := metadata.names_of(np.isnan(statistics)):
+        raise DataError(f"data: {unknown[0]}", "has no observed cell in the training rows")
+    return statistics
+
+
+def labels_of(table: Table, row_ids: NDArray[np.int64]) -> NDArray[np.generic] | None:
+    """Return the labels of some rows, if the table has labels."""
     return None if table.labels is None else table.labels[row_ids]

@@ -1,6 +1,6 @@
 """Measures: what a model is worth on rows that it was not trained on. For every one smaller is better."""
 
-from dgm_ray.evaluation.evaluation import Evaluation, Seen, ValidationLoss, measures_of
+from dgm_ray.evaluation.evaluation import Evaluation, Seen, ValidationLoss, impute_rows, imputed, measures_of
 from dgm_ray.evaluation.generation import Floats, marginal_distances, score_generation, wasserstein
 from dgm_ray.evaluation.imputation import baseline, complete, score_imputation
 
@@ -11,6 +11,8 @@ __all__ = [
     "ValidationLoss",
     "baseline",
     "complete",
+    "impute_rows",
+    "imputed",
     "marginal_distances",
     "measures_of",
     "score_generation",

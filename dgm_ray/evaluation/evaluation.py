@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from dgm_ray.data import Metadata, Scored, class_numbers
 from dgm_ray.evaluation.generation import Floats, score_generation
 from dgm_ray.evaluation.imputation import complete, score_imputation
-from dgm_ray.models import Imputes, Reconstructs, Samples
+from dgm_ray.models import Architecture, Imputes, Reconstructs, Samples
 
 IMPUTATION = ("imputation_rmse", "imputation_mae")
 GENERATION = ("marginal_distance", "dimension_wise_rmse")
@@ -52,6 +53,28 @@ class Seen:
             yield self.fill(features.nan_to_num(), mask), mask, self.condition(start)
 
 
+def imputed(model: Imputes, seen: Seen) -> Floats:
+    """Return the rows, (rows, num_features), with the model's values in missing cells; observed ones as they were."""
+    if isinstance(model, nn.Module):
+        model.eval()
+    with torch.no_grad():
+        parts = [model.impute(filled, mask, *condition) for filled, mask, condition in seen.chunks()]
+    return complete(seen.metadata, torch.cat(parts).cpu().numpy(), seen.scored.features)
+
+
+def impute_rows(
+    architecture: Architecture, metadata: Metadata, features: Floats, device: torch.device, labels: Any = None
+) -> Floats:
+    """Return scaled rows (rows, num_features) whose missing (NaN) cells a trained model has filled.
+
+    labels: (rows,), of a conditional model.
+    """
+    assert isinstance(architecture.model, Imputes)
+    assert architecture.fill is not None
+    rows = Scored(np.arange(len(features)), features, labels, np.isnan(features), features)
+    return imputed(architecture.model, Seen(metadata, rows, architecture.fill, device, architecture.conditional))
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Scores of a model on one set of rows, each named ``{prefix}_{measure}``."""
@@ -64,14 +87,10 @@ class Evaluation:
         scored, scores = self.seen.scored, dict[str, float]()
         with torch.no_grad():
             if isinstance(model, Imputes):
-                scores |= score_imputation(self._impute(model), scored)
+                scores |= score_imputation(imputed(model, self.seen), scored)
             if isinstance(model, Samples):
                 scores |= score_generation(self.seen.metadata, scored.truth, self._sample(model))
         return {f"{self.prefix}_{name}": value for name, value in scores.items()}
-
-    def _impute(self, model: Imputes) -> Floats:
-        parts = [model.impute(filled, mask, *condition) for filled, mask, condition in self.seen.chunks()]
-        return complete(self.seen.metadata, torch.cat(parts).cpu().numpy(), self.seen.scored.features)
 
     def _sample(self, model: Samples) -> Floats:
         rows, device = len(self.seen.scored.truth), self.seen.device

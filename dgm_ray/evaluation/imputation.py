@@ -17,7 +17,12 @@ def complete(metadata: Metadata, proposed: Floats, observed: Floats) -> Floats:
 
 
 def score_imputation(completed: Floats, scored: Scored) -> dict[str, float]:
-    """Return root mean squared and mean absolute error over the hidden cells (columns of hidden variables)."""
+    """Return root mean squared and mean absolute error over the hidden cells (columns of hidden variables).
+
+    Nothing if no cell is hidden.
+    """
+    if not scored.hidden_mask.any():
+        return {}
     errors = completed[scored.hidden_mask].astype(np.float64) - scored.truth[scored.hidden_mask]
     return {"imputation_rmse": float(np.sqrt(np.mean(errors**2))), "imputation_mae": float(np.mean(np.abs(errors)))}
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from dgm_ray.errors import ConfigurationError, nearest
 from dgm_ray.models.phase import Model
@@ -14,13 +14,17 @@ from dgm_ray.registry import FACTORIES, Scope, call, check_keys, parameters
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model, its components by name, and what the file gives but the model does not use."""
+    """A model, its components by name, and what the file gives but the model does not use.
+
+    fill: what stands in a missing cell when the model first sees it, called with (features, missing_mask).
+    """
 
     model: nn.Module
     phases: list[Any]
     components: dict[str, Any]
     unused: list[str] = field(default_factory=list)
     conditional: bool = False  # its networks take labels
+    fill: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 def build_architecture(

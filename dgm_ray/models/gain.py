@@ -22,7 +22,8 @@ class GAIN(nn.Module):
 
     discriminator_steps, generator_steps: steps per cycle, each with its own batch. hint_probability: how much of the
     mask the discriminator is shown, per variable, in [0, 1]. hint_unrevealed: what stands in the hint where nothing
-    is shown: 0.5 as in the paper (equation 7); 0, which looks like "observed", as in the original library (defect 21).
+    is shown: 0.5 as in the paper (equation 7); 0, which looks like "observed", as in the original library (defect 21);
+    1, which looks like "missing", as in the authors' code.
     """
 
     columns: Tensor

@@ -12,7 +12,13 @@ from dgm_ray.nn.autoencoding import AutoEncoderLoss, Outputs, VAELoss
 from dgm_ray.nn.feed_forward import FeedForward
 from dgm_ray.nn.gain import GAINDiscriminatorLoss, GAINGeneratorLoss
 from dgm_ray.nn.hidden import HiddenLayers
-from dgm_ray.nn.imputation import ImputationLayer, MeanAndModesImputation, NormalNoiseImputation, ZeroImputation
+from dgm_ray.nn.imputation import (
+    ImputationLayer,
+    MeanAndModesImputation,
+    NormalNoiseImputation,
+    UniformNoiseImputation,
+    ZeroImputation,
+)
 from dgm_ray.nn.initialization import initialize
 from dgm_ray.nn.inputs import (
     Conditional,
@@ -72,6 +78,7 @@ __all__ = [
     "WGANCriticLossWithGradientPenalty",
     "WGANGeneratorLoss",
     "WGANOptimizer",
+    "UniformNoiseImputation",
     "ZeroImputation",
     "compose",
     "conditioned",

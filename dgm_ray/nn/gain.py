@@ -32,9 +32,12 @@ class GAINGeneratorLoss(nn.Module):
     """How well imputed cells pass for observed ones, and how far generated cells are from the observed; of shape ().
 
     reconstruction_loss: what compares two tables, over the observed cells.
-    reconstruction_loss_weight: >= 0, the paper's alpha.
+    reconstruction_loss_weight: >= 0, the paper's alpha times observed / missing cells: both terms are means over their
+        cells here, and sums in the paper.
     all_cells: let observed cells count in the first term as well, as the original library does (defect 21); the paper
         (equation 9) and the default count missing cells only.
+    mean_of_all: divide the first term by the number of all cells, not of those that count, as the authors' code does
+        (its alpha of 100 is this weight then).
     """
 
     reconstruction_loss_weight: Tensor
@@ -44,10 +47,11 @@ class GAINGeneratorLoss(nn.Module):
         reconstruction_loss: nn.Module,
         reconstruction_loss_weight: NonNegativeFloat = 1.0,
         all_cells: bool = False,
+        mean_of_all: bool = False,
     ) -> None:
         super().__init__()
         self.reconstruction_loss = reconstruction_loss
-        self.all_cells = all_cells
+        self.all_cells, self.mean_of_all = all_cells, mean_of_all
         weight = torch.tensor(float(reconstruction_loss_weight))
         self.register_buffer("reconstruction_loss_weight", weight, persistent=False)
 
@@ -56,7 +60,8 @@ class GAINGeneratorLoss(nn.Module):
         observed = inverse_mask(missing_mask)
         costs = binary_cross_entropies(missing, observed)
         counted = torch.ones_like(missing_mask) if self.all_cells else missing_mask
-        passing = (costs * counted).sum() / counted.sum().clamp_min(1)
+        cells = counted.numel() if self.mean_of_all else counted.sum().clamp_min(1)
+        passing = (costs * counted).sum() / cells
         loss: Tensor = passing + self.reconstruction_loss_weight * self.reconstruction_loss(
             generated, features, observed
         )

@@ -56,6 +56,26 @@ class NormalNoiseImputation(ImputationLayer):
 
 
 @register
+class UniformNoiseImputation(ImputationLayer):
+    """Fills each cell with a draw from [low, high), in training and evaluation; GAIN's authors take [0, 0.01)."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, low: float = 0.0, high: float = 0.01, differentiable: bool = True) -> None:
+        super().__init__()
+        if high < low:
+            raise ConfigurationError("high", f"should be {low:g} (low) at least", high)
+        self.differentiable = differentiable
+        self.register_buffer("low", torch.tensor(float(low)), persistent=False)
+        self.register_buffer("high", torch.tensor(float(high)), persistent=False)
+
+    def forward(self, features: Tensor, missing_mask: Tensor) -> Tensor:
+        noise = self.low + (self.high - self.low) * torch.rand_like(features)  # (rows, num_features)
+        return _filled(features, missing_mask, noise, self.differentiable)
+
+
+@register
 class MeanAndModesImputation(ImputationLayer):
     """Fills each column with its own value: the mean of a numerical variable, the mode of a binary or categorical one.
 

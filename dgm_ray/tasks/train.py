@@ -6,7 +6,7 @@ The same task trains alone (``run``, by the task runner) and as a trial of a stu
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dgm_ray.data import Files, Holdout, Metadata, MinMaxScaler, Prepared, class_numbers
+from dgm_ray.data import CellHoldout, Files, Holdout, Metadata, MinMaxScaler, Prepared, class_numbers
 from dgm_ray.errors import ConfigurationError, DataError
 from dgm_ray.evaluation import Evaluation, Seen, ValidationLoss, measures_of
 from dgm_ray.models import ALIASES, MODELS, Architecture, Batch, Phase, build_architecture, parameters_of
@@ -60,7 +60,7 @@ class TrainTask(TrainingTask):
 
     model: Callable[..., Any]
     model_arguments: Mapping[str, Any]
-    data: Holdout | Files
+    data: Holdout | CellHoldout | Files
     architecture: Node
     batch_size: PositiveInt
     epochs: NonNegativeInt
@@ -98,8 +98,9 @@ class TrainTask(TrainingTask):
         if architecture.conditional:
             numbers = class_numbers(data.train.labels, data.metadata.num_classes, "data: labels")
             labels = torch.as_tensor(numbers, dtype=torch.float32, device=device)
-        fill = imputation or MeanAndModesImputation(means_and_modes=statistics)
-        seen = Seen(data.metadata, data.validation, fill.to(device), device, architecture.conditional)
+        fill = (imputation or MeanAndModesImputation(means_and_modes=statistics)).to(device)
+        architecture = replace(architecture, fill=fill)
+        seen = Seen(data.metadata, data.validation, fill, device, architecture.conditional)
         loop = Loop(
             architecture.model,
             self._phases(architecture),
@@ -113,8 +114,9 @@ class TrainTask(TrainingTask):
 
     def check_data(self, data: Prepared) -> None:
         """Raise unless the rows fit the batch size and missing cells have a layer that fills them."""
+        super().check_data(data)
         rows = len(data.train.features)
-        if self.batch_size > rows and isinstance(self.data, Holdout):  # the original's files may have larger batches
+        if self.batch_size > rows and not isinstance(self.data, Files):  # the original's files may have larger batches
             raise ConfigurationError("batch_size", f"should be at most the {rows} training rows", self.batch_size)
         if self.imputation is None and data.train.incomplete.any():
             names = data.metadata.names_of(data.train.incomplete)
@@ -123,7 +125,7 @@ class TrainTask(TrainingTask):
 
     def measures(self, architecture: Architecture) -> list[str]:
         known = measures_of(architecture.model)
-        if isinstance(self.data, Holdout):
+        if not isinstance(self.data, Files):
             return known
         losses = [f"{phase.name}_loss" for phase in self._phases(architecture)]
         return losses + ([_val_loss_name(architecture), *known] if self.data.val_features else [])
@@ -144,7 +146,7 @@ class TrainTask(TrainingTask):
     def _phases(self, architecture: Architecture) -> list[Phase]:
         """Return the phases, under the names that their losses have in the log."""
         phases: list[Phase] = architecture.phases
-        if isinstance(self.data, Holdout):
+        if not isinstance(self.data, Files):
             return phases
         if len(phases) == 1:
             return [phases[0]._replace(name="train_reconstruction_mean")]
@@ -152,7 +154,7 @@ class TrainTask(TrainingTask):
 
     def _judge(self, architecture: Architecture, seen: Seen) -> Measure:
         """Return what measures the model: our scores, or the original's val_loss (and ours if they were asked for)."""
-        if isinstance(self.data, Holdout):
+        if not isinstance(self.data, Files):
             return Evaluation(seen)
         measures: list[Measure] = []
         if "val_loss" in architecture.components:

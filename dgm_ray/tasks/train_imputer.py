@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from dgm_ray.data import Holdout, Metadata, Prepared
+from dgm_ray.data import CellHoldout, Holdout, Metadata, Prepared
 from dgm_ray.evaluation import Evaluation, Seen
 from dgm_ray.imputers import Imputer, ImputerModel, Iterations
 from dgm_ray.models import Architecture
@@ -29,7 +29,7 @@ class TrainImputer(TrainingTask):
     device, threads: as in TrainAutoEncoder; MissForest grows its trees on the processor, with so many threads.
     """
 
-    data: Holdout
+    data: Holdout | CellHoldout
     imputer: Node
     epochs: PositiveInt = 10
 
@@ -40,15 +40,13 @@ class TrainImputer(TrainingTask):
     def prepare(self) -> Prepared:
         return self.data.prepare()
 
-    def check_data(self, data: Prepared) -> None:
-        """Missing cells are what an imputer is for."""
-
     def rehearse(self, metadata: Metadata) -> Architecture:
         return self._build(metadata, torch.empty(metadata.num_features), 0)
 
     def start(self, data: Prepared | None = None, configuration: Mapping[str, Any] | None = None) -> Training:
         data = data or self.prepare()
         seed, device = self.settle(), device_of(self.device)
+        self.check_data(data)
         architecture = self._build(data.metadata, torch.tensor(data.means_and_modes), seed)
         self.check_metric(architecture)
         model = architecture.model.to(device)
@@ -61,7 +59,7 @@ class TrainImputer(TrainingTask):
         shared = {"metadata": metadata, "means_and_modes": means_and_modes}
         own = {"seed": seed, "workers": self.threads}
         model = ImputerModel(build(self.imputer, Imputer | ImputationLayer, Scope(shared | own), "imputer"))
-        return Architecture(model, [], {"imputer": model})
+        return Architecture(model, [], {"imputer": model}, fill=ZeroImputation())
 
 
 TASKS.register(TrainImputer)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from dgm_ray.data import Files, Holdout, Metadata, Prepared
+from dgm_ray.data import CellHoldout, Files, Holdout, Metadata, Prepared
 from dgm_ray.errors import ConfigurationError, TrainingError
 from dgm_ray.evaluation import measures_of
 from dgm_ray.models import Architecture
@@ -66,7 +66,7 @@ class Checkpoints:
 class TrainingTask(ABC):
     """What all trainings have in common. Its arguments are described by the tasks, whose docstrings make the pages."""
 
-    data: Holdout | Files
+    data: Holdout | CellHoldout | Files
     epochs: NonNegativeInt
     seed: NonNegativeInt | None = 0
     keep_checkpoint_by_metric: str | None = "auto"
@@ -82,15 +82,18 @@ class TrainingTask(ABC):
         """The measure that keeps the best weights."""
         if self.keep_checkpoint_by_metric != "auto":
             return self.keep_checkpoint_by_metric
-        return "val_imputation_rmse" if isinstance(self.data, Holdout) else None
+        return "val_imputation_rmse" if not isinstance(self.data, Files) else None
 
     @abstractmethod
     def prepare(self) -> Prepared:
         """Read the table. Raises ConfigurationError or DataError for what is missing or does not fit."""
 
-    @abstractmethod
     def check_data(self, data: Prepared) -> None:
-        """Raise ConfigurationError or DataError unless the rows can be trained on."""
+        """Raise ConfigurationError or DataError unless the rows can be trained on, and the model measured."""
+        hidden = isinstance(self.data, Files) or data.validation.hidden_mask.any()
+        if not hidden and (self.metric or "").startswith("val_imputation"):
+            rule = f"hides no cell, so {self.metric} cannot be measured: hide some, or keep_checkpoint_by_metric: null"
+            raise ConfigurationError("data.validation_probability", rule)
 
     @abstractmethod
     def rehearse(self, metadata: Metadata) -> Architecture:

@@ -4,7 +4,8 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -89,11 +90,17 @@ class Training:
         return metrics | {"seconds": time.perf_counter() - started}
 
     def evaluate(self) -> dict[str, float]:
-        """Measure the current weights. Training's random stream is left as it was."""
+        """Measure the current weights."""
+        with self.aside():
+            return self._measure(self.architecture.model)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Draw the same noise whenever the model is used; training's own random stream is left as it was."""
         devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
         with torch.random.fork_rng(devices):
-            torch.manual_seed(self.seed)  # the same noise in every epoch: what moves is the model
-            return self._measure(self.architecture.model)
+            torch.manual_seed(self.seed)
+            yield
 
     def state(self) -> dict[str, Any]:
         """Return all that a checkpoint needs to go on as if nothing had happened, and the best weights."""

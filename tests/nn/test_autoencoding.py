@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -77,6 +78,15 @@ def test_defect_21_the_gain_generators_loss_is_over_missing_cells() -> None:
     assert GAINGeneratorLoss(MSE("sum"), 10.0)(MISSING, GENERATED, RAW, MASK).item() == pytest.approx(
         passing + reconstruction, rel=1e-6
     )
+
+
+def test_the_gain_generators_loss_of_its_authors() -> None:
+    """Their code: -mean((1 - M) log D) + alpha MSE(observed) / mean(M), M = 1 where observed, D = P(observed)."""
+    found = GAINGeneratorLoss(MSE(), 100.0, mean_of_all=True)(MISSING, GENERATED, RAW, MASK).item()
+    observed = 1 - MASK.numpy()
+    adversarial = -np.mean((1 - observed) * np.log(1 - MISSING.numpy()))
+    errors = np.where(observed == 1, GENERATED.numpy() - np.nan_to_num(RAW.numpy()), 0)
+    assert found == pytest.approx(adversarial + 100 * np.mean(errors**2) / np.mean(observed), rel=1e-5)
 
 
 def test_gain_without_a_missing_cell() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dgm_ray.errors import ConfigurationError, DataError
-from dgm_ray.nn.imputation import MeanAndModesImputation, NormalNoiseImputation, ZeroImputation
+from dgm_ray.nn.imputation import MeanAndModesImputation, NormalNoiseImputation, UniformNoiseImputation, ZeroImputation
 from dgm_ray.registry import Scope, build
 
 NAN = float("nan")
@@ -30,6 +30,14 @@ def test_missing_cells_alone_are_filled(differentiable: bool, dtype: torch.dtype
     assert means.tolist() == [[7, 2], [3, 8]]
     assert noise.isfinite().all()
     assert [noise[0, 1].item(), noise[1, 0].item()] == [2, 3]
+
+
+def test_uniform_noise_stays_in_its_range() -> None:
+    filled = UniformNoiseImputation(0.2, 0.3)(torch.full((2000, 2), NAN), torch.ones(2000, 2))
+    assert 0.2 <= filled.min() < 0.201 < 0.299 < filled.max() < 0.3
+    assert UniformNoiseImputation(0.5, 0.5)(FEATURES, MASK).tolist() == [[0.5, 2], [3, 0.5]]
+    with pytest.raises(ConfigurationError, match=r"high: should be 0\.5 \(low\) at least, not 0\.1"):
+        build({"factory": "UniformNoiseImputation", "arguments": {"low": 0.5, "high": 0.1}}, nn.Module)
 
 
 def test_gradients_reach_observed_cells_if_differentiable() -> None:

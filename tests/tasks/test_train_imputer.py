@@ -11,7 +11,7 @@ from rich.console import Console
 
 from dgm_ray.data import mcar_mask
 from dgm_ray.errors import ConfigurationError, DataError
-from dgm_ray.evaluation import baseline
+from dgm_ray.evaluation import baseline, impute_rows
 from dgm_ray.imputers import ImputerModel, MissForest
 from dgm_ray.registry import TASKS, call
 from dgm_ray.tasks.train_imputer import TrainImputer
@@ -133,3 +133,28 @@ def test_observed_cells_are_returned_as_they_are() -> None:
 def test_bad_arguments(more: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         read(**more).start()
+
+
+def test_cells_may_be_held_out_instead_of_rows() -> None:
+    node = {"factory": "CellHoldout", "arguments": {"source": {"factory": "Wine"}}}
+    task = read(data=node)
+    data = task.prepare()
+    training = task.start(data)
+    every(training)
+    scores = task.score_test(data, training.state())
+    assert set(scores) == {"test_imputation_rmse", "test_imputation_mae"}
+    assert data.test is not None
+    training.use_best()
+    made = impute_rows(training.architecture, data.metadata, data.train.features, torch.device("cpu"))
+    errors = (made - data.test.truth)[data.test.hidden_mask].astype(np.float64)
+    assert scores["test_imputation_rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)))
+
+
+def test_a_metric_that_nothing_can_be_measured_by() -> None:
+    arguments = {"source": {"factory": "Wine"}, "validation_probability": 0.0}
+    node = {"factory": "CellHoldout", "arguments": arguments}
+    with pytest.raises(
+        ConfigurationError, match=r"data\.validation_probability: hides no cell, so val_imputation_rmse"
+    ):
+        read(data=node).start()
+    assert read(data=node, keep_checkpoint_by_metric=None).start().advance().keys() >= {"numerical_change"}
