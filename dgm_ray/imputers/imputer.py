@@ -30,7 +30,7 @@ class Change(NamedTuple):
         return all(now > then for now, then in pairs)
 
 
-class Imputer(ABC):
+class BaseImputer(ABC):
     """Learns from rows with missing cells; completes these and others, and learns nothing from those."""
 
     @abstractmethod
@@ -40,6 +40,13 @@ class Imputer(ABC):
     @abstractmethod
     def transform(self, features: Floats, missing_mask: Mask) -> Floats:
         """Return (rows, num_features) with values in missing cells; observed cells are as they were."""
+
+    def draw(self, features: Floats, missing_mask: Mask, random: np.random.Generator) -> Floats:
+        """Return one of several imputations, (rows, num_features): missing cells are drawn from what is likely there.
+
+        An imputer that cannot tell what is likely returns the same as ``transform``.
+        """
+        return self.transform(features, missing_mask)
 
     @abstractmethod
     def to_arrays(self) -> Arrays:
@@ -53,7 +60,7 @@ class Imputer(ABC):
 class ImputerModel(nn.Module):
     """An imputer, or a layer that fills cells and learns nothing, as a model that imputes. It has no phases."""
 
-    def __init__(self, imputer: Imputer | nn.Module) -> None:
+    def __init__(self, imputer: BaseImputer | nn.Module) -> None:
         super().__init__()
         self.imputer = imputer
         self._fitted = False
@@ -93,7 +100,7 @@ class Iterations:
     def __init__(self, model: ImputerModel, features: Floats) -> None:
         self._model, self._done, self.finished = model, 0, False
         imputer = model.imputer
-        fitted = imputer.iterations(features, np.isnan(features)) if isinstance(imputer, Imputer) else iter(())
+        fitted = imputer.iterations(features, np.isnan(features)) if isinstance(imputer, BaseImputer) else iter(())
         self._iterations: Iterator[Change] = fitted
 
     def __call__(self, epoch: int) -> dict[str, float]:

@@ -18,7 +18,7 @@ from annotated_types import Gt, Le
 from dgm_ray.data import Metadata, Variable, means_and_modes
 from dgm_ray.errors import DataError
 from dgm_ray.imputers.forest import Forest, grow
-from dgm_ray.imputers.imputer import Arrays, Change, Floats, Imputer, Mask
+from dgm_ray.imputers.imputer import Arrays, Change, Floats, BaseImputer, Mask
 from dgm_ray.registry import NonNegativeInt, PositiveInt, Shared, register
 
 Share = Annotated[float, Gt(0), Le(1)]
@@ -26,7 +26,7 @@ Share = Annotated[float, Gt(0), Le(1)]
 
 @register
 @dataclass
-class MissForest(Imputer):
+class MissForest(BaseImputer):
     """Impute mixed tables with random forests.
 
     n_estimators: trees of a forest. max_depth: of a tree; null grows it out. min_samples_leaf: rows of a leaf at

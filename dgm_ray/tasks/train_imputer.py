@@ -8,7 +8,7 @@ import torch
 
 from dgm_ray.data import CellHoldout, Holdout, Metadata, Prepared
 from dgm_ray.evaluation import Evaluation, Seen
-from dgm_ray.imputers import Imputer, ImputerModel, Iterations
+from dgm_ray.imputers import BaseImputer, ImputerModel, Iterations
 from dgm_ray.models import Architecture
 from dgm_ray.nn import ImputationLayer, ZeroImputation
 from dgm_ray.registry import TASKS, Node, PositiveInt, Scope, build
@@ -58,7 +58,7 @@ class TrainImputer(TrainingTask):
     def _build(self, metadata: Metadata, means_and_modes: torch.Tensor, seed: int) -> Architecture:
         shared = {"metadata": metadata, "means_and_modes": means_and_modes}
         own = {"seed": seed, "workers": self.threads}
-        model = ImputerModel(build(self.imputer, Imputer | ImputationLayer, Scope(shared | own), "imputer"))
+        model = ImputerModel(build(self.imputer, BaseImputer | ImputationLayer, Scope(shared | own), "imputer"))
         return Architecture(model, [], {"imputer": model}, fill=ZeroImputation())
 
 

@@ -117,7 +117,7 @@ def test_observed_cells_are_returned_as_they_are() -> None:
     ("more", "message"),
     [
         ({"imputer": {"factory": "MisForest"}}, r"imputer\.factory: .*did you mean 'MissForest'"),
-        ({"imputer": {"factory": "MSE"}}, r"imputer: should be an Imputer or ImputationLayer, not 'MSE'"),
+        ({"imputer": {"factory": "MSE"}}, r"imputer: should be a BaseImputer or ImputationLayer, not 'MSE'"),
         (
             {"imputer": {"factory": "MissForest", "arguments": {"n_estimators": 0}}},
             r"imputer\.arguments\.n_estimators: .*1",
