@@ -1,6 +1,6 @@
 """Imputers that are no networks, and how they train, are measured and are saved like models."""
 
-from dgm_ray.imputers.imputer import Change, BaseImputer, ImputerModel, Iterations
+from dgm_ray.imputers.imputer import BaseImputer, Change, ImputerModel, Iterations
 from dgm_ray.imputers.miss_forest import MissForest
 
 __all__ = ["Change", "BaseImputer", "ImputerModel", "Iterations", "MissForest"]

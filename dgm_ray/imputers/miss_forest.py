@@ -18,7 +18,7 @@ from annotated_types import Gt, Le
 from dgm_ray.data import Metadata, Variable, means_and_modes
 from dgm_ray.errors import DataError
 from dgm_ray.imputers.forest import Forest, grow
-from dgm_ray.imputers.imputer import Arrays, Change, Floats, BaseImputer, Mask
+from dgm_ray.imputers.imputer import Arrays, BaseImputer, Change, Floats, Mask
 from dgm_ray.registry import NonNegativeInt, PositiveInt, Shared, register
 
 Share = Annotated[float, Gt(0), Le(1)]
