@@ -163,7 +163,7 @@ def gain(data: Prepared) -> Node:
     }
     epochs = round(ITERATIONS / (-(-rows // BATCH) / 2))
     return {
-        "architecture": {"arguments": {}, "components": components},
+        "architecture": {"arguments": {"observed_mask": True, "initialization": "he"}, "components": components},
         "imputation": {"factory": "UniformNoiseImputation"},
         "batch_size": BATCH,
         "epochs": epochs,

@@ -27,8 +27,9 @@ _FACTORIES = """# Architectures
 An architecture is `{"arguments": {...}, "components": {NAME: {"factory": FACTORY, "arguments": {...}}}}`. What a table
 below calls *shared* comes, by its name, from the architecture's `arguments` (`noise_size`, `code_size`, `conditional`),
 from another component, or from the table of data (`metadata`). It is not written where it is used, unless as names of
-other components (`"parameters": ["generator"]`). Where one factory is named, its bare arguments will do. This page is
-made by `make docs`.
+other components (`"parameters": ["generator"]`). Where one factory is named, its bare arguments will do. The
+architecture's `initialization`, `xavier` (the default) or `he`, says how the weights of linear layers are drawn. This
+page is made by `make docs`.
 """
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from dgm_ray.errors import ConfigurationError, nearest
 from dgm_ray.models.phase import Model
-from dgm_ray.nn import ConditionalLayer, initialize
+from dgm_ray.nn import ConditionalLayer, Initialization, initialize
 from dgm_ray.registry import FACTORIES, Scope, call, check_keys, parameters
 
 
@@ -63,23 +64,34 @@ def build_components(
 
 
 def scope_of(node: Any, shared: Mapping[str, Any], path: str) -> Scope:
-    """Return the scope of an architecture's components. Raises ConfigurationError for a node that is none."""
+    """Return the scope of an architecture's components, whose weights are drawn as ``initialization`` says.
+
+    initialization: xavier (the default) or he, of all linear layers; see ``initialize``.
+    Raises ConfigurationError for a node that is none.
+    """
     parts = ("arguments", "components")
     check_keys(node, parts, path, "an architecture", needed=parts)
     for key in parts:
         if not isinstance(node[key], Mapping):
             raise ConfigurationError(f"{path}.{key}", "should be a mapping", node[key])
-    given, known = node["arguments"], shareable()
+    given, known = node["arguments"], shareable() | {"initialization"}
     for key in given:
         if key not in known or key in shared:
             raise ConfigurationError(f"{path}.arguments.{key}", f"no component takes it{nearest(key, known)}")
-    return Scope(
-        {**shared, **given},
+
+    def finish(component: Any) -> Any:
+        if isinstance(component, nn.Module):
+            component.apply(partial(initialize, initialization=scope.get("initialization", Initialization, path)))
+        return component
+
+    scope = Scope(
+        {"initialization": "xavier", **shared, **given},
         node["components"],
         places={key: f"{path}.arguments.{key}" for key in given},
         path=f"{path}.components",
-        finish=_finish,
+        finish=finish,
     )
+    return scope
 
 
 def shareable() -> set[str]:
@@ -90,9 +102,3 @@ def shareable() -> set[str]:
 def count_parameters(architecture: Architecture) -> int:
     """Return how many scalars the model's components learn."""
     return sum(parameter.numel() for parameter in architecture.model.parameters() if parameter.requires_grad)
-
-
-def _finish(component: Any) -> Any:
-    if isinstance(component, nn.Module):
-        component.apply(initialize)
-    return component

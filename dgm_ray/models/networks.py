@@ -216,6 +216,9 @@ def MultiOutputDecoder(
 
 
 # GAIN's: rows and a mask (or a hint), both (rows, num_features) -> (rows, num_features)
+#
+# observed_mask: the networks read 1 where a cell is observed, as in the paper and its authors' code; by default 1 where
+# it is missing, as in the original library. Trained weights are of one kind or the other.
 
 
 @register
@@ -223,9 +226,10 @@ def SingleVariableGAINGenerator(
     metadata: Shared[Metadata],
     hidden_layers: _Hidden = HiddenLayers,
     output_layer: _Single = SingleOutputLayer,
+    observed_mask: Shared[bool] = False,
 ) -> FeedForward:
     """GAIN's generator, ignoring the variables' types."""
-    inputs = _masked(SingleInputLayer(metadata.num_features), metadata)
+    inputs = _masked(SingleInputLayer(metadata.num_features), metadata, observed_mask)
     return _feed_forward(inputs, hidden_layers, nn.Tanh, lambda size: output_layer(size, metadata.num_features))
 
 
@@ -235,31 +239,37 @@ def MultiVariableGAINGenerator(
     input_layer: Lazy[MultiInputLayer],
     output_layer: _Multi,
     hidden_layers: _Hidden = HiddenLayers,
+    observed_mask: Shared[bool] = False,
 ) -> FeedForward:
     """GAIN's generator with an embedding per categorical variable and a head per block of variables."""
-    return _feed_forward(_masked(input_layer(), metadata), hidden_layers, nn.Tanh, output_layer)
+    return _feed_forward(_masked(input_layer(), metadata, observed_mask), hidden_layers, nn.Tanh, output_layer)
 
 
 @register
-def SingleInputGAINDiscriminator(metadata: Shared[Metadata], hidden_layers: _Hidden = HiddenLayers) -> FeedForward:
+def SingleInputGAINDiscriminator(
+    metadata: Shared[Metadata], hidden_layers: _Hidden = HiddenLayers, observed_mask: Shared[bool] = False
+) -> FeedForward:
     """Return the probability that each cell is missing, ignoring the variables' types."""
-    return _cell_judge(SingleInputLayer(metadata.num_features), metadata, hidden_layers)
+    return _cell_judge(SingleInputLayer(metadata.num_features), metadata, hidden_layers, observed_mask)
 
 
 @register
 def MultiInputGAINDiscriminator(
-    metadata: Shared[Metadata], input_layer: Lazy[MultiInputLayer], hidden_layers: _Hidden = HiddenLayers
+    metadata: Shared[Metadata],
+    input_layer: Lazy[MultiInputLayer],
+    hidden_layers: _Hidden = HiddenLayers,
+    observed_mask: Shared[bool] = False,
 ) -> FeedForward:
     """Return the probability that each cell is missing, with an embedding per categorical variable."""
-    return _cell_judge(input_layer(), metadata, hidden_layers)
+    return _cell_judge(input_layer(), metadata, hidden_layers, observed_mask)
 
 
-def _masked(inputs: nn.Module, metadata: Metadata) -> nn.Module:
-    return MaskedInputLayer(inputs, metadata.num_features)
+def _masked(inputs: nn.Module, metadata: Metadata, observed: bool) -> nn.Module:
+    return MaskedInputLayer(inputs, metadata.num_features, observed=observed)
 
 
-def _cell_judge(inputs: nn.Module, metadata: Metadata, hidden_layers: Any) -> FeedForward:
+def _cell_judge(inputs: nn.Module, metadata: Metadata, hidden_layers: Any, observed: bool) -> FeedForward:
     def output_layer(size: int) -> nn.Module:
         return SingleOutputLayer(size, metadata.num_features, nn.Sigmoid())
 
-    return _feed_forward(_masked(inputs, metadata), hidden_layers, nn.Tanh, output_layer)
+    return _feed_forward(_masked(inputs, metadata, observed), hidden_layers, nn.Tanh, output_layer)

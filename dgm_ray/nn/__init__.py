@@ -19,7 +19,7 @@ from dgm_ray.nn.imputation import (
     UniformNoiseImputation,
     ZeroImputation,
 )
-from dgm_ray.nn.initialization import initialize
+from dgm_ray.nn.initialization import Initialization, initialize
 from dgm_ray.nn.inputs import (
     Conditional,
     ConditionalLayer,
@@ -54,6 +54,7 @@ __all__ = [
     "MSE",
     "MaskedInputLayer",
     "ImputationLayer",
+    "Initialization",
     "MeanAndModesImputation",
     "MiniBatchAveraging",
     "MultiInputDropout",

@@ -124,17 +124,20 @@ def conditioned(input_layer: nn.Module, metadata: Metadata, conditional: Conditi
 
 
 class MaskedInputLayer(nn.Module):
-    """Appends a mask to each row: (rows, n), (rows, num_features) mask -> (rows, n + num_features). GAIN's input."""
+    """Appends a mask to each row: (rows, n), (rows, num_features) mask -> (rows, n + num_features). GAIN's input.
 
-    def __init__(self, input_layer: nn.Module, num_features: int, /) -> None:
+    observed: what is appended is 1 where the mask is 0.
+    """
+
+    def __init__(self, input_layer: nn.Module, num_features: int, /, *, observed: bool = False) -> None:
         super().__init__()
-        self.input_layer = input_layer
+        self.input_layer, self.observed = input_layer, observed
         size = input_layer.output_size
         assert isinstance(size, int)
         self.output_size: int = size + num_features
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        return torch.cat([self.input_layer(features), mask], dim=1)
+        return torch.cat([self.input_layer(features), 1 - mask if self.observed else mask], dim=1)
 
 
 def embedding_size(size: int, minimum: int = 2, maximum: int = 50) -> int:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from dgm_ray.data import Metadata
+from dgm_ray.errors import ConfigurationError
 from dgm_ray.models import GAN, build_architecture, count_parameters
 from dgm_ray.registry import Scope, build
 
@@ -209,3 +210,30 @@ def test_defect_02_nested_layers_are_initialised(md7: Metadata) -> None:
     batch_norm = made.components["generator"].hidden_layers.layers[1][1]
     assert abs(batch_norm.weight.mean().item() - 1) < 0.01
     assert abs(batch_norm.weight.std().item() - 0.02) < 0.005
+
+
+def test_an_architecture_says_how_weights_are_drawn(md7: Metadata) -> None:
+    node = json.loads(EXAMPLE_1)
+    node["arguments"]["initialization"] = "he"
+    torch.manual_seed(0)
+    he = build_architecture(GAN, node, {"metadata": md7}, {})
+    torch.manual_seed(0)
+    xavier = build_architecture(GAN, json.loads(EXAMPLE_1), {"metadata": md7}, {})
+    for one, other in zip(he.model.modules(), xavier.model.modules(), strict=True):
+        if isinstance(one, nn.Linear) and isinstance(other, nn.Linear):
+            ratio = ((one.in_features + one.out_features) / one.in_features) ** 0.5
+            torch.testing.assert_close(one.weight, other.weight * ratio)
+    assert not he.unused
+    node["arguments"]["initialization"] = "her"
+    with pytest.raises(ConfigurationError, match=r"architecture.arguments.initialization: .*'xavier' or 'he'"):
+        build_architecture(GAN, node, {"metadata": md7}, {})
+
+
+def test_gains_networks_read_either_mask(md7: Metadata) -> None:
+    made = [
+        build({"factory": "SingleInputGAINDiscriminator", "arguments": {}}, nn.Module, Scope(shared), "judge")
+        for shared in ({"metadata": md7}, {"metadata": md7, "observed_mask": True})
+    ]
+    made[1].load_state_dict(made[0].state_dict())
+    features, mask = torch.rand(4, md7.num_features), (torch.rand(4, md7.num_features) < 0.5).float()
+    torch.testing.assert_close(made[0](features, mask), made[1](features, 1 - mask))

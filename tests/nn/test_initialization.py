@@ -52,3 +52,11 @@ def test_a_layer_without_bias_and_the_meta_device(md7: Metadata) -> None:
         model = network(md7)
         initialize(model)
     assert {one.device.type for one in model.parameters()} == {"meta"}
+
+
+def test_he_depends_on_what_comes_in_alone(md7: Metadata) -> None:
+    torch.manual_seed(0)
+    model = network(md7)
+    initialize(model, "he")
+    for linear in (one for one in model.modules() if isinstance(one, nn.Linear)):
+        assert linear.weight.std().item() == pytest.approx((2 / linear.in_features) ** 0.5, rel=0.05)
