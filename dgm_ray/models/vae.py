@@ -44,8 +44,18 @@ class Variational(nn.Module):
     def _codes(self, features: Tensor, *condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         hidden = self.autoencoder.encode(features, *condition)
         mu, log_var = self.mu_layer(hidden), self.log_var_layer(hidden)  # (rows, code_size)
-        code = mu + torch.randn_like(mu) * torch.exp(log_var / 2) if self.training else mu
+        code = drawn_code(mu, log_var) if self.training else mu
         return code, mu, log_var
+
+    def draw(self, features: Tensor, *condition: Tensor) -> Tensor:
+        """Return rows decoded from codes that are drawn, in evaluation too: (rows, num_features)."""
+        _, mu, log_var = self._codes(features, *condition)
+        return self.decode(drawn_code(mu, log_var), *condition)
+
+
+def drawn_code(mu: Tensor, log_var: Tensor) -> Tensor:
+    """Return mu + noise * exp(log_var / 2), of their shape (rows, code_size)."""
+    return mu + torch.randn_like(mu) * torch.exp(log_var / 2)
 
 
 @register
@@ -60,8 +70,17 @@ def MultiVariableVAE(code_size: Shared[PositiveInt], encoder: MultiEncoder, deco
     return Variational(EncoderDecoder(encoder(), decoder()), code_size)
 
 
+_CHAIN = 10  # steps of a pseudo-Gibbs chain at least
+
+
 class VAE(nn.Module):
-    """Train a variational autoencoder; sample by decoding noise, impute by reconstruction."""
+    """Train a variational autoencoder; sample by decoding noise, impute by reconstruction.
+
+    imputation_passes: how often the imputed cells go in again, after their first values: 1 imputes in one pass. Several
+    imputations (``draw``) are the last states of pseudo-Gibbs chains of so many steps, at least 10: draw a code, decode
+    it, put the observed cells back (Rezende, Mohamed and Wierstra 2014, arXiv:1401.4082, section F).
+    Differs from it: the decoder gives expected values, so that a draw lacks the noise of single cells.
+    """
 
     def __init__(
         self,
@@ -69,8 +88,11 @@ class VAE(nn.Module):
         autoencoder: Shared[Variational],
         autoencoder_optimizer: Shared[Optimizer],
         reconstruction_loss: Shared[nn.Module],
+        *,
+        imputation_passes: PositiveInt = 1,
     ) -> None:
         super().__init__()
+        self._passes = imputation_passes
         self.reconstruction = AutoEncoder(autoencoder, autoencoder_optimizer, reconstruction_loss)
         self._code_size = code_size
 
@@ -91,4 +113,15 @@ class VAE(nn.Module):
         return self.reconstruction.reconstruct(features, missing_mask, *condition)
 
     def impute(self, features: Tensor, missing_mask: Tensor, *condition: Tensor) -> Tensor:
-        return self.reconstruction.impute(features, missing_mask, *condition)
+        for _ in range(self._passes):
+            features = torch.where(missing_mask != 0, self.reconstruct(features, missing_mask, *condition), features)
+        return features
+
+    def draw(self, features: Tensor, missing_mask: Tensor, *condition: Tensor) -> Tensor:
+        """Return one of several imputations, (rows, num_features)."""
+        autoencoder = self.reconstruction.autoencoder
+        assert isinstance(autoencoder, Variational)
+        for _ in range(max(self._passes, _CHAIN)):
+            drawn = autoencoder.draw(features, *condition)
+            features = torch.where(missing_mask != 0, drawn, features)
+        return features

@@ -56,6 +56,31 @@ def test_a_vae_samples_by_decoding_noise(make: Make) -> None:
     assert not torch.equal(sampled[0], sampled[2])
 
 
+def test_passes_put_imputed_cells_in_again(make: Make, rows7: Any) -> None:
+    model, rows = make(VAE, imputation_passes=3).model.eval(), torch.from_numpy(rows7[:7])
+    mask = torch.zeros_like(rows)
+    mask[::2, 0] = 1
+    by_hand = rows
+    for _ in range(3):
+        made = model.reconstruct(by_hand, mask)
+        by_hand = torch.where(mask != 0, made, by_hand)
+    assert torch.equal(model.impute(rows, mask), by_hand)
+    assert not torch.equal(make(VAE).model.eval().impute(rows, mask), by_hand)
+
+
+def test_draws_of_a_vae_differ_and_keep_what_is_observed(make: Make, rows7: Any) -> None:
+    model, rows = make(VAE).model.eval(), torch.from_numpy(rows7[:7])
+    mask = torch.zeros_like(rows)
+    mask[:, 0] = 1
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append(model.draw(rows, mask))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0][:, 0], drawn[2][:, 0])
+    assert torch.equal(drawn[0][:, 1:], rows[:, 1:])
+
+
 # Denoising, MIDA
 
 

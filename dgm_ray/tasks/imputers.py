@@ -1,0 +1,29 @@
+"""Every imputer by its name: configurations that work on any table, without their data."""
+
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dgm_ray.errors import ConfigurationError, nearest
+from dgm_ray.space import read_file
+
+FILE = Path(__file__).with_name("imputers.yaml")
+
+
+def imputer_names() -> list[str]:
+    """Return the names of all imputers."""
+    return list(_configurations())
+
+
+def imputer_configuration(name: str, place: str = "imputer") -> dict[str, Any]:
+    """Return a task's configuration without ``data``, a copy. Raises ConfigurationError for an unknown name."""
+    known = _configurations()
+    if name not in known:
+        raise ConfigurationError(place, f"no imputer is called {name!r}{nearest(name, known)}; there are {list(known)}")
+    return deepcopy(known[name])
+
+
+@cache
+def _configurations() -> dict[str, dict[str, Any]]:
+    return read_file(FILE)
