@@ -5,6 +5,7 @@ Importing this costs numpy and the registry; scikit-learn is imported only when 
 
 from dgm_ray.data.cells import CellHoldout
 from dgm_ray.data.files import Files
+from dgm_ray.data.frames import Described, FrameEncoder
 from dgm_ray.data.holdout import Holdout, Source
 from dgm_ray.data.masks import mcar_mask, uniforms
 from dgm_ray.data.metadata import Block, Kind, Metadata, Variable
@@ -18,8 +19,10 @@ __all__ = [
     "CellHoldout",
     "Block",
     "BreastCancer",
+    "Described",
     "Digits",
     "Files",
+    "FrameEncoder",
     "Holdout",
     "Kind",
     "Metadata",
