@@ -14,12 +14,14 @@ from dgm_ray.data.sources import BreastCancer, Digits, Npy, Wine, read_floats, r
 from dgm_ray.data.splits import Prepared, Scored, Split
 from dgm_ray.data.statistics import discretize, means_and_modes
 from dgm_ray.data.table import Table, checked, class_numbers, read_npy
+from dgm_ray.data.user_files import Csv, Parquet
 
 __all__ = [
     "CellHoldout",
     "Block",
     "BreastCancer",
     "Described",
+    "Csv",
     "Digits",
     "Files",
     "FrameEncoder",
@@ -28,6 +30,7 @@ __all__ = [
     "Metadata",
     "MinMaxScaler",
     "Npy",
+    "Parquet",
     "Prepared",
     "Scored",
     "Source",
