@@ -5,6 +5,7 @@ Importing this costs numpy and the registry; scikit-learn is imported only when 
 
 from dgm_ray.data.cells import CellHoldout
 from dgm_ray.data.files import Files
+from dgm_ray.data.frames import Described, FrameEncoder
 from dgm_ray.data.holdout import Holdout, Source
 from dgm_ray.data.masks import mcar_mask, uniforms
 from dgm_ray.data.metadata import Block, Kind, Metadata, Variable
@@ -13,18 +14,23 @@ from dgm_ray.data.sources import BreastCancer, Digits, Npy, Wine, read_floats, r
 from dgm_ray.data.splits import Prepared, Scored, Split
 from dgm_ray.data.statistics import discretize, means_and_modes
 from dgm_ray.data.table import Table, checked, class_numbers, read_npy
+from dgm_ray.data.user_files import Csv, Parquet
 
 __all__ = [
     "CellHoldout",
     "Block",
     "BreastCancer",
+    "Described",
+    "Csv",
     "Digits",
     "Files",
+    "FrameEncoder",
     "Holdout",
     "Kind",
     "Metadata",
     "MinMaxScaler",
     "Npy",
+    "Parquet",
     "Prepared",
     "Scored",
     "Source",

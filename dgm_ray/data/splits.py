@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dgm_ray.data.frames import FrameEncoder
 from dgm_ray.data.metadata import Metadata
 from dgm_ray.data.scaling import MinMaxScaler
 
@@ -58,6 +59,7 @@ class Prepared:
     scaler: None if the table came scaled.
     test: None where test rows must not be seen.
     means_and_modes: (num_features,), of the cells of train that the model sees; NaN for a numerical column with none.
+    encoder: turns features in the user's units into the columns of the user's own table, where there is one.
     """
 
     metadata: Metadata
@@ -66,10 +68,13 @@ class Prepared:
     validation: Scored
     test: Scored | None
     means_and_modes: NDArray[np.float32]
+    encoder: FrameEncoder | None = None
 
     def content_hash(self) -> str:
         """Return the SHA-256 of all of this, in hexadecimal: equal hashes, equal data, splits and masks."""
         description = {"metadata": self.metadata.to_dict(), "scaler": self.scaler and self.scaler.to_dict()}
+        if self.encoder is not None:
+            description["encoder"] = self.encoder.to_dict()
         digest = sha256(json.dumps(description, sort_keys=True).encode())
         for name, array in self._arrays():
             digest.update(f"{name} {array.dtype.str} {array.shape}".encode())

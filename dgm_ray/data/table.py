@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dgm_ray.data.frames import FrameEncoder
 from dgm_ray.data.metadata import Block, Metadata
 from dgm_ray.errors import DataError
 
@@ -22,12 +23,14 @@ class Table:
     features: float32, (rows, num_features); NaN is a missing cell, in all the columns of its variable.
     labels: (rows,) or None.
     scaled: numerical columns are within [0, 1]; False: they are in the user's units.
+    encoder: turns features back into the columns of the user's own table, where there is one.
     """
 
     metadata: Metadata
     features: NDArray[np.float32]
     labels: NDArray[Any] | None = None
     scaled: bool = True
+    encoder: FrameEncoder | None = None
 
     @property
     def rows(self) -> int:

@@ -34,6 +34,11 @@ def tune(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Set any value of the file: trial.arguments.epochs=5."),
     ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option("--data", help="Your own table (.csv, .tsv, .parquet) for the file's source."),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="The column of --data with the rows' classes.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the study; the file's name by default.")] = None,
     storage: Annotated[Path, typer.Option(help="The folder in which the study gets a folder.")] = Path("results"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study of this name.")] = False,
@@ -59,16 +64,22 @@ def tune(
       python -m dgm_ray.tune search_spaces/medgan.yaml --check
 
       python -m dgm_ray.tune search_spaces/medgan.yaml --samples 8 --name short
+
+      python -m dgm_ray.tune search_spaces/miss_forest.yaml --data my_table.csv
     """
     started = time.monotonic()
     with one_line_errors():
         if resume and overwrite:
             raise ConfigurationError("--resume", "does not go with --overwrite")
+        if label is not None and table is None:
+            raise ConfigurationError("--label", "names a column of --data, which is not given", label)
         _quiet()
+        from dgm_ray.data.user_files import source_node
         from dgm_ray.tune.place import Place
         from dgm_ray.tune.study import Study
 
-        study = Study.read(space, assignments or [], samples=samples, seed=seed)
+        source = None if table is None else source_node(table, label)
+        study = Study.read(space, assignments or [], source=source, samples=samples, seed=seed)
         uri = tracking_uri or f"sqlite:///{Path('mlflow.db').absolute()}"
         place = Place(storage.absolute() / (name or space.stem), uri, resume=resume, overwrite=overwrite)
         code = _check(study) if check else _run(study, place, address, started)
@@ -126,6 +137,8 @@ def _checked(study: "Study", console: "Console", *, draws: bool = False) -> "Pre
         highlight=False,
         soft_wrap=True,
     )
+    for line in data.encoder.summary() if data.encoder else ():
+        console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
     for label, (_, draw) in study.plan.draws.items() if draws else ():
         console.print(f"  {label}: {draw}", highlight=False, soft_wrap=True, markup=False)
     for dead in rehearsal.dead:

@@ -1,6 +1,6 @@
 """A study: a search space that has been read and checked, and where its results go."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -51,14 +51,24 @@ class Study:
 
     @classmethod
     def read(
-        cls, path: Path, assignments: Sequence[str] = (), *, samples: int | None = None, seed: int | None = None
+        cls,
+        path: Path,
+        assignments: Sequence[str] = (),
+        *,
+        source: Mapping[str, Any] | None = None,
+        samples: int | None = None,
+        seed: int | None = None,
     ) -> "Study":
         """Read a search space. assignments: ``a.b.c=value``, as the option ``--set`` gives them.
+
+        source: stands in for the table's, as the option ``--data`` gives it.
 
         Raises ConfigurationError for whatever does not fit the grammar or the settings; the trial is checked by
         ``rehearse``.
         """
         node = read_file(path)
+        if source is not None:
+            _replace_source(node, source)
         for assignment in assignments:  # first: what it sets is checked like what the file says
             assign(node, assignment)
         check_keys(node, ("tune", "trial"), "", path.name)
@@ -156,6 +166,23 @@ def task_of(configuration: dict[str, Any]) -> TrainingTask:
         TASKS.get(configuration["task"], "trial.task"), configuration["arguments"], path=ARGUMENTS
     )
     return task
+
+
+def _replace_source(node: dict[str, Any], source: Mapping[str, Any]) -> None:
+    """Put another table in; how it is split and hidden stays. Raises ConfigurationError if there is no place for it."""
+    place, below = "", node
+    for step in ("trial", "arguments", "data", "arguments"):
+        if step == "arguments" and place == f"{ARGUMENTS}.data" and "factory" not in below:
+            break  # of Holdout, whose name need not be given
+        place = f"{place}.{step}" if place else step
+        inner = below[step] if step in below else {}
+        if not isinstance(inner, Mapping):
+            raise ConfigurationError(place, "should be a mapping", inner)
+        below[step] = below = dict(inner)  # a copy: a YAML alias may hold the same mapping at another place
+    if below and "source" not in below:
+        rule = "has no source that --data could stand in for: files of features are split beforehand"
+        raise ConfigurationError(place, rule)
+    below["source"] = dict(source)
 
 
 def _template(trial: Any, settings: Settings) -> dict[str, Any]:

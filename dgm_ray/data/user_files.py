@@ -1,0 +1,187 @@
+"""A user's own files: CSV and Parquet, whose columns' kinds are inferred."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgm_ray.data.columns import Categories
+from dgm_ray.data.frames import MAX_CATEGORIES, FrameEncoder
+from dgm_ray.data.table import Table, checked
+from dgm_ray.data.variable import Kind
+from dgm_ray.errors import DataError, nearest
+from dgm_ray.registry import register
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Texts that mean a missing cell. "None" is none of them: it is a category as often.
+MISSING_TEXTS = ("", "?", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null")
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (*SEPARATORS, ".parquet")
+_DATE = r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?"
+
+
+@register
+@dataclass(frozen=True)
+class Csv:
+    """A table in a CSV file with a header; columns' kinds are inferred and shown.
+
+    label: a column with the class of each row, which is no variable then. kinds: "numerical", "binary" or
+    "categorical" by column, where another would be inferred. drop: columns to leave out. separator: of cells.
+    An empty cell, ?, NA, N/A, NaN and null are missing. Dates are written as 2024-12-31 or 2024-12-31 23:59.
+    """
+
+    path: Path
+    label: str | None = None
+    kinds: dict[str, Kind] | None = None
+    drop: list[str] | None = None
+    separator: str = ","
+
+    def read(self) -> Table:
+        """Return the table in the user's units. Raises DataError for what cannot be read or learned from."""
+        return table_of(read_csv(self.path, self.separator), self.path.name, self.label, self.kinds, self.drop)
+
+
+@register
+@dataclass(frozen=True)
+class Parquet:
+    """A table in a Parquet file; columns' kinds are inferred from their types and shown.
+
+    label, kinds, drop: as in Csv.
+    """
+
+    path: Path
+    label: str | None = None
+    kinds: dict[str, Kind] | None = None
+    drop: list[str] | None = None
+
+    def read(self) -> Table:
+        """Return the table in the user's units. Raises DataError for what cannot be read or learned from."""
+        return table_of(read_parquet(self.path), self.path.name, self.label, self.kinds, self.drop)
+
+
+def table_of(
+    frame: "pd.DataFrame",
+    place: str = "table",
+    label: str | None = None,
+    kinds: Mapping[str, Kind] | None = None,
+    drop: Sequence[str] | None = None,
+) -> Table:
+    """Return a table with its encoder. Raises DataError for what cannot be learned from."""
+    names = [str(name) for name in frame.columns]
+    for name in (*(drop or ()), *((label,) if label is not None else ())):
+        if name not in names:
+            raise DataError(place, f"there is no column {name!r}{nearest(name, names)}")
+    if label is not None and label in (drop or ()):
+        raise DataError(place, f"the label {label!r} cannot be dropped")
+    left = frame.loc[:, [name not in (*(drop or ()), label) for name in names]]
+    encoder = FrameEncoder.infer(left, kinds, place)
+    metadata, labels = replace(encoder.metadata, num_samples=len(frame)), None
+    if label is not None:
+        labels, classes = _classes(frame.iloc[:, names.index(label)], f"{place}: label {label!r}")
+        metadata = replace(metadata, classes=classes, num_classes=len(classes))
+    return checked(Table(metadata, encoder.encode(left, place), labels, scaled=False, encoder=encoder), place)
+
+
+def source_node(path: Path, label: str | None = None) -> dict[str, Any]:
+    """Return the configuration of the source that reads a file. Raises DataError for a file of another kind."""
+    suffix = checked_suffix(path)
+    arguments: dict[str, Any] = {"path": str(path)} | ({"label": label} if label is not None else {})
+    if suffix == ".parquet":
+        return {"factory": "Parquet", "arguments": arguments}
+    separator = {} if SEPARATORS[suffix] == "," else {"separator": SEPARATORS[suffix]}
+    return {"factory": "Csv", "arguments": arguments | separator}
+
+
+def checked_suffix(path: Path) -> str:
+    """Return the kind of a table's file by its name. Raises DataError for one that cannot be read."""
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        raise DataError(str(path), "a .npy file has no columns' names: use the source Npy, with its metadata.json")
+    if suffix not in SUFFIXES:
+        raise DataError(str(path), f"must be a table: {', '.join(SUFFIXES)}", suffix)
+    return suffix
+
+
+def read_frame(path: Path) -> "pd.DataFrame":
+    """Return the table of a .csv, .tsv or .parquet file. Raises DataError if it cannot be read."""
+    suffix = checked_suffix(path)
+    return read_parquet(path) if suffix == ".parquet" else read_csv(path, SEPARATORS[suffix])
+
+
+def read_csv(path: Path, separator: str = ",") -> "pd.DataFrame":
+    """Return a CSV file's table, its dates as such. Raises DataError if it cannot be read."""
+    import pandas as pd
+
+    how: dict[str, Any] = {"na_values": list(MISSING_TEXTS), "keep_default_na": False}
+    frame = _read_csv(path, separator, low_memory=False, **how)
+    for name in frame.columns:
+        texts = frame[name].dropna()
+        if len(texts) and pd.api.types.infer_dtype(texts) == "string" and texts.str.fullmatch(_DATE).all():
+            frame[name] = pd.to_datetime(frame[name], format="ISO8601", errors="coerce").where(frame[name].notna())
+    return frame
+
+
+def read_texts(path: Path, separator: str = ",") -> "pd.DataFrame":
+    """Return the cells of a CSV file as they stand in it, as text; an empty cell is an empty text."""
+    return _read_csv(path, separator, dtype=str, na_filter=False)
+
+
+def read_parquet(path: Path) -> "pd.DataFrame":
+    """Return a Parquet file's table. Raises DataError if it cannot be read."""
+    import pandas as pd
+
+    with _readable(path):
+        return pd.read_parquet(path)
+
+
+def _read_csv(path: Path, separator: str, **how: Any) -> "pd.DataFrame":
+    import pandas as pd
+
+    with _readable(path), warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with too many cells
+        header = pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, na_filter=False).iloc[0].tolist()
+        for number, name in enumerate(header):  # pandas would rename these
+            if not name:
+                raise DataError(str(path), f"column {number} has no name: name it, or write the file without an index")
+            if header.count(name) > 1:
+                raise DataError(str(path), f"has two columns that are called {name!r}: rename one")
+        return pd.read_csv(path, sep=separator, index_col=False, **how)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while a file is read into one line."""
+    from pandas.errors import EmptyDataError, ParserWarning
+
+    try:
+        with path.open("rb"):  # Arrow says nothing of why a file cannot be opened
+            yield
+    except OSError as error:
+        raise DataError(str(path), f"cannot be read: {error.strerror or error}") from None
+    except EmptyDataError:
+        raise DataError(str(path), "is empty") from None
+    except UnicodeDecodeError:
+        raise DataError(str(path), "must be text in UTF-8") from None
+    except (ValueError, ParserWarning) as error:  # also of pandas' and of Arrow's parsers
+        raise DataError(str(path), f"cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _classes(series: "pd.Series", place: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return class numbers, (rows,), and the classes' names."""
+    missing = series.isna().to_numpy()
+    if missing.any():
+        rule = "is missing: every row needs its class, so give it or remove the row"
+        raise DataError(f"{place}, row {int(missing.argmax())}", rule)
+    found = series.nunique()
+    if not 2 <= found <= MAX_CATEGORIES:
+        raise DataError(place, f"must hold 2 to {MAX_CATEGORIES} classes", found)
+    column = Categories.infer(series, place)
+    numbers = series.astype(object).map({value: number for number, value in enumerate(column.values)})
+    return numbers.to_numpy(np.int64), tuple(map(str, column.values))
