@@ -8,6 +8,18 @@ from dgm_ray.data.files import Files
 from dgm_ray.data.holdout import Holdout, Source
 from dgm_ray.data.masks import mcar_mask, uniforms
 from dgm_ray.data.metadata import Block, Kind, Metadata, Variable
+from dgm_ray.data.missing import (
+    MAR,
+    MCAR,
+    MNAR,
+    Blocks,
+    FittedMechanism,
+    Learned,
+    Mechanism,
+    MNARQuantile,
+    Patterns,
+)
+from dgm_ray.data.missing_report import MarCheck, achieved, mar_check
 from dgm_ray.data.scaling import MinMaxScaler
 from dgm_ray.data.sources import BreastCancer, Digits, Npy, Wine, read_floats, read_mask
 from dgm_ray.data.splits import Prepared, Scored, Split
@@ -15,16 +27,26 @@ from dgm_ray.data.statistics import discretize, means_and_modes
 from dgm_ray.data.table import Table, checked, class_numbers, read_npy
 
 __all__ = [
-    "CellHoldout",
+    "MAR",
+    "MCAR",
+    "MNAR",
     "Block",
+    "Blocks",
     "BreastCancer",
+    "CellHoldout",
     "Digits",
     "Files",
+    "FittedMechanism",
     "Holdout",
     "Kind",
+    "Learned",
+    "MNARQuantile",
+    "MarCheck",
+    "Mechanism",
     "Metadata",
     "MinMaxScaler",
     "Npy",
+    "Patterns",
     "Prepared",
     "Scored",
     "Source",
@@ -32,9 +54,11 @@ __all__ = [
     "Table",
     "Variable",
     "Wine",
+    "achieved",
     "checked",
     "class_numbers",
     "discretize",
+    "mar_check",
     "mcar_mask",
     "means_and_modes",
     "read_floats",
