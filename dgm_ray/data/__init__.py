@@ -9,6 +9,18 @@ from dgm_ray.data.frames import Described, FrameEncoder
 from dgm_ray.data.holdout import Holdout, Source
 from dgm_ray.data.masks import mcar_mask, uniforms
 from dgm_ray.data.metadata import Block, Kind, Metadata, Variable
+from dgm_ray.data.missing import (
+    MAR,
+    MCAR,
+    MNAR,
+    Blocks,
+    FittedMechanism,
+    Learned,
+    Mechanism,
+    MNARQuantile,
+    Patterns,
+)
+from dgm_ray.data.missing_report import MarCheck, achieved, mar_check
 from dgm_ray.data.scaling import MinMaxScaler
 from dgm_ray.data.sources import BreastCancer, Digits, Npy, Wine, read_floats, read_mask
 from dgm_ray.data.splits import Prepared, Scored, Split
@@ -17,20 +29,30 @@ from dgm_ray.data.table import Table, checked, class_numbers, read_npy
 from dgm_ray.data.user_files import Csv, Parquet
 
 __all__ = [
-    "CellHoldout",
+    "MAR",
+    "MCAR",
+    "MNAR",
     "Block",
+    "Blocks",
     "BreastCancer",
     "Described",
     "Csv",
     "Digits",
     "Files",
     "FrameEncoder",
+    "CellHoldout",
+    "FittedMechanism",
     "Holdout",
     "Kind",
+    "Learned",
+    "MNARQuantile",
+    "MarCheck",
+    "Mechanism",
     "Metadata",
     "MinMaxScaler",
     "Npy",
     "Parquet",
+    "Patterns",
     "Prepared",
     "Scored",
     "Source",
@@ -38,9 +60,11 @@ __all__ = [
     "Table",
     "Variable",
     "Wine",
+    "achieved",
     "checked",
     "class_numbers",
     "discretize",
+    "mar_check",
     "mcar_mask",
     "means_and_modes",
     "read_floats",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dgm_ray.data.holdout import Source, labels_of, statistics_of
-from dgm_ray.data.masks import mcar_mask
+from dgm_ray.data.missing import MCAR, Mechanism
 from dgm_ray.data.scaling import MinMaxScaler
 from dgm_ray.data.splits import Prepared, Scored, Split
 from dgm_ray.errors import DataError
@@ -20,26 +20,29 @@ class CellHoldout:
     A cell is naturally missing, a test cell, a validation cell or seen: functions of (row, variable, seed) alone. The
     scaler is fitted on what is seen. Test cells' values are never in what trials get.
 
-    test_probability: share of the cells to hide for the test, in [0, 1).
-    validation_probability: share of the others to hide for validation, in [0, 1); 0: nothing is measured while
-        training, so keep_checkpoint_by_metric is null.
+    test_probability: share of the cells to hide for the test, in [0, 1); null: as many as the mechanism Learned has
+        seen.
+    validation_probability: share of the others to hide for validation, in [0, 1), or null as above; 0: nothing is
+        measured while training, so keep_checkpoint_by_metric is null.
+    missing: which cells are hidden; it is fitted on the table before anything is hidden.
     """
 
     source: Source
-    test_probability: Fraction = 0.2
-    validation_probability: Fraction = 0.1
+    test_probability: Fraction | None = 0.2
+    validation_probability: Fraction | None = 0.1
     seed: NonNegativeInt = 0
+    missing: Mechanism = MCAR()
 
     def prepare(self) -> Prepared:
         """Read, hide and scale. Raises DataError if no test cell is hidden, or all of a column is."""
         table = self.source.read()
         ids = np.arange(table.rows)
         known = ~np.isnan(table.features)
-        test = mcar_mask(table.metadata, ids, self.test_probability, self.seed) & known
-        validation = (
-            mcar_mask(table.metadata, ids, self.validation_probability, self.seed, "validation") & known & ~test
-        )
-        if self.test_probability and not test.any():
+        missing = self.missing.fit(table, self.seed)
+        test = missing.mask(table.features, ids, self.test_probability, "mcar") & known
+        left = known & ~test
+        validation = missing.among(left).mask(table.features, ids, self.validation_probability, "validation") & left
+        if self.test_probability != 0 and not test.any():
             raise DataError("data.test_probability", "must hide a cell at least", self.test_probability)
         unseen = test | validation
         features = np.where(unseen, np.float32(np.nan), table.features)  # (rows, num_features), a copy
@@ -56,4 +59,5 @@ class CellHoldout:
             Scored(ids, features, labels, validation, without_test),
             Scored(ids, features, labels, test, truth),
             statistics_of(table.metadata, train),
+            table.encoder,
         )

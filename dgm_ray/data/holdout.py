@@ -6,8 +6,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from dgm_ray.data.masks import mcar_mask, uniforms
+from dgm_ray.data.masks import uniforms
 from dgm_ray.data.metadata import Metadata
+from dgm_ray.data.missing import MCAR, FittedMechanism, Mechanism
 from dgm_ray.data.scaling import MinMaxScaler
 from dgm_ray.data.splits import Prepared, Scored, Split
 from dgm_ray.data.statistics import means_and_modes
@@ -28,20 +29,23 @@ class Source(Protocol):
 @register
 @dataclass(frozen=True)
 class Holdout:
-    """Random rows are held out, and random cells hidden: functions of (row, variable, seed) alone.
+    """Random rows are held out, and cells hidden: functions of (row, variable, seed) alone.
 
     validation_fraction, test_fraction: shares of the rows, in [0, 1), their sum below 1. The test rows do not depend
         on validation_fraction.
-    missing_probability: share of the cells of validation and test rows to hide, in [0, 1).
-    train_missing_probability: share of the cells of train rows to hide, in [0, 1).
+    missing_probability: share of the cells of validation and test rows to hide, in [0, 1); null: as many as the
+        mechanism Learned has seen.
+    train_missing_probability: share of the cells of train rows to hide, in [0, 1), or null as above.
+    missing: which cells are hidden; it is fitted on the whole table, before anything is hidden.
     """
 
     source: Source
     validation_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2
-    missing_probability: Fraction = 0.2
-    train_missing_probability: Fraction = 0.0
+    missing_probability: Fraction | None = 0.2
+    train_missing_probability: Fraction | None = 0.0
     seed: NonNegativeInt = 0
+    missing: Mechanism = MCAR()
 
     def prepare(self) -> Prepared:
         """Read, split, hide and scale.
@@ -54,12 +58,13 @@ class Holdout:
             raise DataError("data.test_fraction", rule, self.validation_fraction + self.test_fraction)
         table = self.source.read()
         train_ids, validation_ids, test_ids = self._row_ids(table.rows)
+        missing = self.missing.fit(table, self.seed)
         features = table.features[train_ids]  # (train rows, num_features), a copy
-        if self.train_missing_probability:
-            features[mcar_mask(table.metadata, train_ids, self.train_missing_probability, self.seed)] = np.nan
+        if self.train_missing_probability != 0:
+            features[missing.mask(features, train_ids, self.train_missing_probability, "mcar")] = np.nan
         scaler = None if table.scaled else MinMaxScaler.fit(table.metadata, features)
         train = Split(train_ids, scaler.transform(features) if scaler else features, labels_of(table, train_ids))
-        validation, test = (self._scored(table, ids, scaler) for ids in (validation_ids, test_ids))
+        validation, test = (self._scored(table, missing, ids, scaler) for ids in (validation_ids, test_ids))
         if not validation.hidden_mask.any():
             rule = "must hide a cell of the validation rows at least, or nothing can be scored"
             raise DataError("data.missing_probability", rule, self.missing_probability)
@@ -78,10 +83,12 @@ class Holdout:
         train_ids, validation_ids, test_ids = (np.flatnonzero(part) for part in parts.values())
         return train_ids, validation_ids, test_ids
 
-    def _scored(self, table: Table, row_ids: NDArray[np.int64], scaler: MinMaxScaler | None) -> Scored:
+    def _scored(
+        self, table: Table, missing: FittedMechanism, row_ids: NDArray[np.int64], scaler: MinMaxScaler | None
+    ) -> Scored:
         truth = table.features[row_ids]  # (rows, num_features), a copy
+        hidden_mask = missing.mask(truth, row_ids, self.missing_probability, "mcar") & ~np.isnan(truth)
         truth = scaler.transform(truth) if scaler else truth
-        hidden_mask = mcar_mask(table.metadata, row_ids, self.missing_probability, self.seed) & ~np.isnan(truth)
         features = np.where(hidden_mask, np.float32(np.nan), truth)
         return Scored(row_ids, features, labels_of(table, row_ids), hidden_mask, truth)
 
