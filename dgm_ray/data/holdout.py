@@ -68,7 +68,8 @@ class Holdout:
         if not validation.hidden_mask.any():
             rule = "must hide a cell of the validation rows at least, or nothing can be scored"
             raise DataError("data.missing_probability", rule, self.missing_probability)
-        return Prepared(table.metadata, scaler, train, validation, test, statistics_of(table.metadata, train))
+        statistics = statistics_of(table.metadata, train)
+        return Prepared(table.metadata, scaler, train, validation, test, statistics, table.encoder)
 
     def _row_ids(self, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Return the row ids of train, validation and test, each in ascending order."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,26 +99,27 @@ class Pool:
     log_every: float = 5.0
     _running: dict[Any, _Job] = field(default_factory=dict)
 
-    def run(self, work: Callable[[Any], Any], items: Sequence[tuple[str, Any]]) -> Iterator[Outcome]:
+    def run(self, work: Callable[[Any], Any], items: Collection[tuple[str, Any]]) -> Iterator[Outcome]:
         """Yield an outcome for each ``(label, item)`` as it ends; ``work(item)`` is done in a process.
 
+        items: iterated once, an item when a process is free for it. A reference of Ray's in a tuple is work's to get.
         Raises SystemExit(130) on Ctrl-C, when all processes have ended.
         """
         import ray
 
-        waiting, done, failed = deque(items), 0, 0
+        waiting, done, failed = iter(items), 0, 0
         try:
-            for number, worker in enumerate(self.workers[: len(items)]):
-                self._begin(_start(worker), number, work, *waiting.popleft())
+            for number, (worker, first) in enumerate(zip(self.workers, waiting, strict=False)):
+                self._begin(_start(worker), number, work, *first)
             with _progress(len(items), self.console, self.log_every) as report:
                 while self._running:
                     ended, _ = ray.wait(list(self._running), timeout=self._patience())
                     for job, outcome in [*map(self._ended, ended), *self._overdue()]:
                         done, failed = done + 1, failed + bool(outcome.error)
                         yield outcome
-                        if waiting:
+                        if (item := next(waiting, None)) is not None:
                             actor = job.actor if job.alive else _start(self.workers[job.worker])
-                            self._begin(actor, job.worker, work, *waiting.popleft())
+                            self._begin(actor, job.worker, work, *item)
                     report(done, failed)
         except KeyboardInterrupt:
             self.console.print(f"stopped: {done} of {len(items)} are done", highlight=False)
