@@ -39,6 +39,11 @@ class Place:
         return self.folder / "results.csv"
 
     @property
+    def missing(self) -> Path:
+        """The share of each variable's cells that is hidden."""
+        return self.folder / "missing.csv"
+
+    @property
     def artifacts(self) -> Path | None:
         """Where MLflow keeps files when no server decides it."""
         return self.folder.parent / "mlflow-artifacts" if self.tracking_uri.startswith("sqlite:") else None

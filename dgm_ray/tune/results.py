@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from dgm_ray.data import Prepared
+from dgm_ray.data import Prepared, achieved
 from dgm_ray.training import atomic, read_checkpoint, write_json
 from dgm_ray.tune.outcomes import Outcome, best_first
 from dgm_ray.tune.place import Place
@@ -43,6 +43,20 @@ def write_results(study: Study, place: Place, outcomes: list[Outcome]) -> None:
         table.to_parquet(temporary, index=False)
     with atomic(place.text) as temporary:
         table.drop(columns=["configuration"]).to_csv(temporary, index=False)
+
+
+def write_missing(data: Prepared, place: Place) -> dict[str, float]:
+    """Write which share of each variable's known cells is hidden; return the smallest, mean and largest of each part.
+
+    All the shares of a wide table would be too many metrics, so they are in the file alone.
+    """
+    parts = {"val": data.validation} | ({"test": data.test} if data.test is not None else {})
+    rates = {f"{name}_missing_rate": achieved(data.metadata, part) for name, part in parts.items()}
+    table = pd.DataFrame(rates).rename_axis("variable")
+    with atomic(place.missing) as temporary:
+        table.to_csv(temporary)
+    summary = table.agg(["min", "mean", "max"]).dropna(axis="columns")  # without a known cell there is no share
+    return {f"{name}_{kind}": float(value) for name, column in summary.items() for kind, value in column.items()}
 
 
 def _row(study: Study, one: Outcome) -> dict[str, Any]:

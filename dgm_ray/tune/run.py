@@ -23,7 +23,7 @@ from dgm_ray.tune.console import ConsoleCallback, print_summary
 from dgm_ray.tune.observer import Observer
 from dgm_ray.tune.outcomes import Outcome, best_first, number_of, outcome_of
 from dgm_ray.tune.place import Place
-from dgm_ray.tune.results import write_best, write_results
+from dgm_ray.tune.results import write_best, write_missing, write_results
 from dgm_ray.tune.search import param_space
 from dgm_ray.tune.study import Study
 from dgm_ray.tune.tracking import Tracker, TrackingCallback, environment
@@ -142,10 +142,11 @@ def trial_name(trial: RayTrial) -> str:
 
 def _open(tracker: Tracker, study: Study, data: Prepared, place: Place) -> None:
     tags = environment() | {"data_hash": data.content_hash(), "task": study.plan.template["task"]}
-    tags["study"] = str(place.folder)
+    tags |= {"study": str(place.folder), "mechanism": study.mechanism}
     tracker.open_study(place.folder.name, study.resolved() | {"trials": study.trials}, tags, resume=place.resume)
-    tracker.log_file(place.settings)
-    tracker.log_file(study.path)
+    tracker.log_study(write_missing(data, place), {})
+    for path in (place.settings, study.path, place.missing):
+        tracker.log_file(path)
 
 
 def _close(

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dgm_ray.data import Prepared
+from dgm_ray.data import Files, Prepared
 from dgm_ray.errors import ConfigurationError
 from dgm_ray.models import count_parameters
 from dgm_ray.registry import TASKS, absolute_paths, call, check_keys, parameters
@@ -95,6 +95,12 @@ class Study:
             if draw.distribution == "grid_search":
                 count *= len(draw.arguments)
         return count
+
+    @property
+    def mechanism(self) -> str:
+        """The name of what hides cells, "" for files that were masked beforehand."""
+        data = self._corners[0].data
+        return "" if isinstance(data, Files) else type(data.missing).__name__
 
     def prepare(self) -> Prepared:
         """Read the table once, split it and hide its cells, and check that every corner of the space fits it."""

@@ -60,7 +60,11 @@ def test_a_study_from_file_to_repeated_winner(
     assert "test_imputation_rmse" in parent.data.metrics
     assert re.fullmatch(r"[0-9a-f]{64}", parent.data.tags["data_hash"])
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    assert names == {"best.json", "results.csv", "results.parquet", "small.json", "study.json"}
+    assert names == {"best.json", "missing.csv", "results.csv", "results.parquet", "small.json", "study.json"}
+    assert parent.data.tags["mechanism"] == "MCAR"
+    shares = pd.read_csv(folder / "missing.csv", index_col="variable")
+    assert parent.data.metrics["test_missing_rate_mean"] == pytest.approx(shares["test_missing_rate"].mean())
+    assert parent.data.metrics["val_missing_rate_max"] == pytest.approx(shares["val_missing_rate"].max())
     rows = {row.trial_id: row for row in table.itertuples()}
     for run in trials:
         row = rows[run.data.tags["trial_id"]]

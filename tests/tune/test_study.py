@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from dgm_ray.data import achieved
 from dgm_ray.errors import ConfigurationError, DGMError
 from dgm_ray.tune.settings import ASHA, OptunaSearch
 from dgm_ray.tune.study import Study
 
 Write = Callable[[dict[str, Any]], Path]
+GAIN = Path(__file__).parents[2] / "search_spaces" / "gain.yaml"
 COMPONENTS = "trial.arguments.architecture.components"
 
 
@@ -203,3 +205,37 @@ def test_a_choice_may_be_of_factories(small: dict[str, Any], write: Write) -> No
     values = {"batch_size": 16, "code_size": 2, "lr": 0.1, "activation": '{"factory": "ReLU"}'}
     made = study.plan.configuration(values)["arguments"]["architecture"]["components"]["autoencoder"]
     assert made["arguments"]["encoder"]["hidden_layers"]["activation"] == {"factory": "ReLU"}
+
+
+@pytest.mark.parametrize(
+    "mechanism",
+    [
+        "{factory: MAR, arguments: {strength: 2}}",
+        "{factory: MNARQuantile, arguments: {quantile: 0.6}}",
+        "{factory: Patterns, arguments: {patterns: [[mean radius, mean texture], [worst area]]}}",
+    ],
+)
+def test_a_space_says_why_cells_are_missing(mechanism: str) -> None:
+    study = Study.read(GAIN, [f"trial.arguments.data.missing={mechanism}"])
+    data = study.prepare()
+    study.rehearse(data)
+    assert study.mechanism in mechanism
+    assert data.content_hash() != Study.read(GAIN).prepare().content_hash()
+    never = [name for name, rate in achieved(data.metadata, data.validation).items() if not rate]
+    assert len(never) == {"MAR": 9, "MNARQuantile": 0, "Patterns": 27}[study.mechanism]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("missing={factory: MARR}", "trial.arguments.data.missing.factory: no factory is called 'MARR'; did you mean"),
+        ("missing={factory: MAR, arguments: {strength: 0}}", "missing.arguments.strength: Input should be greater"),
+        ("missing={factory: Learned}", "data.missing: Learned needs a variable that is missing in some rows"),
+        ("missing={factory: MAR, arguments: {strength: {uniform: [1, 2]}}}", "the data is prepared once for all"),
+        ("missing_probability=null", "data.missing: has no rate of its own"),
+    ],
+)
+def test_a_mechanism_that_does_not_fit(assignment: str, said: str) -> None:
+    with pytest.raises(DGMError) as caught:
+        read(GAIN, f"trial.arguments.data.{assignment}")
+    assert said in str(caught.value)
