@@ -2,7 +2,17 @@
 
 from dgm_ray.imputers.gaussian_em import GaussianEM
 from dgm_ray.imputers.imputer import BaseImputer, Change, ImputerModel, Iterations
+from dgm_ray.imputers.iterative_ridge import IterativeRidge
 from dgm_ray.imputers.k_nearest import KNearest
 from dgm_ray.imputers.miss_forest import MissForest
 
-__all__ = ["BaseImputer", "Change", "GaussianEM", "ImputerModel", "Iterations", "KNearest", "MissForest"]
+__all__ = [
+    "BaseImputer",
+    "Change",
+    "GaussianEM",
+    "ImputerModel",
+    "IterativeRidge",
+    "Iterations",
+    "KNearest",
+    "MissForest",
+]

@@ -130,7 +130,7 @@ class GaussianEM(BaseImputer):
     metadata: Shared[Metadata]
     ridge: NonNegativeFloat = 1e-3
     max_iterations: PositiveInt = 100
-    tolerance: NonNegativeFloat = 1e-4
+    tolerance: NonNegativeFloat = 1e-3
     center_: Doubles = field(default_factory=lambda: np.empty(0), init=False)  # (kept columns,), observed means
     scale_: Doubles = field(default_factory=lambda: np.empty(0), init=False)  # observed standard deviations
     normal_: Normal | None = field(default=None, init=False)  # of the scaled columns
@@ -138,12 +138,14 @@ class GaussianEM(BaseImputer):
     @property
     def mean_(self) -> Doubles:
         """The mean, (kept columns,): all but the last of each categorical variable."""
-        return self.center_ + self.scale_ * self._normal().mean
+        mean: Doubles = self.center_ + self.scale_ * self._normal().mean
+        return mean
 
     @property
     def covariance_(self) -> Doubles:
         """The covariance, (kept columns, kept columns)."""
-        return self._normal().covariance * np.outer(self.scale_, self.scale_)
+        covariance: Doubles = self._normal().covariance * np.outer(self.scale_, self.scale_)
+        return covariance
 
     def iterations(self, features: Floats, missing_mask: Mask) -> Iterator[Change]:
         """Fit, yielding after each iteration of EM. Raises DataError for a variable without an observed cell."""

@@ -105,7 +105,7 @@ def test_complete_rows_have_their_own_mean_and_covariance() -> None:
 
 def test_it_ends_when_nothing_moves() -> None:
     _, rows = correlated(200, 3, 0.2)
-    imputer = GaussianEM(numbers(3), max_iterations=500)
+    imputer = GaussianEM(numbers(3), max_iterations=500, tolerance=1e-4)
     changes = list(imputer.iterations(rows, np.isnan(rows)))
     assert 3 < len(changes) < 100
     assert changes[-1].numerical < 1e-6 < changes[0].numerical
