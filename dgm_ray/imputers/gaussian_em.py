@@ -153,10 +153,9 @@ class GaussianEM(BaseImputer):
         check_observed(self.metadata, mask)
         hidden = mask[:, self._kept]
         observed = np.where(hidden, np.nan, features[:, self._kept].astype(np.float64))
-        self.center_, deviation = np.nanmean(observed, axis=0), np.nanstd(observed, axis=0)
-        self.scale_ = np.where(deviation > 0, deviation, 1.0)
-        rows = (observed - self.center_) / self.scale_
-        self.normal_ = Normal(np.zeros(rows.shape[1]), np.diag((deviation > 0) + LEAST))
+        self.center_, self.scale_ = np.nanmean(observed, axis=0), np.nanstd(observed, axis=0)
+        rows = self._scaled(observed)
+        self.normal_ = Normal(np.zeros(rows.shape[1]), np.diag((self.scale_ > 0) + LEAST))
         before = self._finished(np.zeros_like(rows), features, mask)
         self._step(rows, hidden)  # from uncorrelated columns: the rows completed by means, which is where EM starts
         for _ in range(self.max_iterations):
@@ -169,14 +168,14 @@ class GaussianEM(BaseImputer):
 
     def transform(self, features: Floats, missing_mask: Mask) -> Floats:
         """Return (rows, num_features) with what is expected of missing cells, given the observed ones of the row."""
-        rows, mask = self._scaled(features, missing_mask)
-        completed, _ = self._normal().expect(rows, mask[:, self._kept])
+        rows, mask = self._seen(features, missing_mask)
+        completed, _ = self._normal().expect(rows, mask)
         return self._finished(completed, features, missing_mask | np.isnan(features))
 
     def draw(self, features: Floats, missing_mask: Mask, random: np.random.Generator) -> Floats:
         """Return (rows, num_features) with missing cells drawn from what the observed ones of the row leave likely."""
-        rows, mask = self._scaled(features, missing_mask)
-        drawn = self._normal().draw(rows, mask[:, self._kept], random)
+        rows, mask = self._seen(features, missing_mask)
+        drawn = self._normal().draw(rows, mask, random)
         return self._finished(drawn, features, missing_mask | np.isnan(features))
 
     def to_arrays(self) -> Arrays:
@@ -220,10 +219,15 @@ class GaussianEM(BaseImputer):
         self.normal_ = Normal(mean, covariance)
         return completed, float(max(np.abs(mean - old.mean).max(), np.abs(covariance - old.covariance).max()))
 
-    def _scaled(self, features: Floats, missing_mask: Mask) -> tuple[Doubles, Mask]:
-        mask = missing_cells(self.metadata, features, missing_mask)
-        known = np.where(mask, 0, features)[:, self._kept]
-        return (known - self.center_) / self.scale_, mask
+    def _seen(self, features: Floats, missing_mask: Mask) -> tuple[Doubles, Mask]:
+        """Return scaled rows (rows, kept columns) and where they are missing."""
+        mask = missing_cells(self.metadata, features, missing_mask)[:, self._kept]
+        return self._scaled(np.where(mask, 0, features[:, self._kept])), mask
+
+    def _scaled(self, rows: Doubles) -> Doubles:
+        # A column that does not vary has scale 0: it comes back as it was, whatever the ridge and a draw add to it.
+        scaled: Doubles = (rows - self.center_) / np.where(self.scale_ > 0, self.scale_, 1)
+        return scaled
 
     def _finished(self, completed: Doubles, features: Floats, mask: Mask) -> Floats:
         """Return valid features (rows, num_features) of scaled rows (rows, kept columns) where the mask is True."""

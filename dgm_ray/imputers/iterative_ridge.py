@@ -238,7 +238,8 @@ class IterativeRidge(BaseImputer):
             return drawn
         shares = np.maximum(predicted, 0).cumsum(axis=1)  # they add up to 1 before what is below 0 is cut off
         chosen = (shares > random.random((len(rows), 1)) * shares[:, -1:]).argmax(axis=1)
-        return np.eye(predicted.shape[1])[chosen]
+        one_hot: Doubles = np.eye(predicted.shape[1])[chosen]
+        return one_hot
 
     def _bounded(self, number: int, values: Doubles) -> Doubles:
         """Keep numbers within those observed: a line knows no end, and rounds upon rounds could run away on it."""

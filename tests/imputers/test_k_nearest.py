@@ -70,3 +70,11 @@ def test_draws_are_neighbours_values() -> None:
     assert 60 < drawn[:, 1].sum() < 140
     assert drawn[:, 3].sum() == 0
     assert (drawn[:, 1:4].sum(axis=1) == 1).all()
+
+
+def test_the_order_of_rows_does_not_count_unless_they_are_as_near() -> None:
+    rows = np.random.default_rng(0).random((80, 4), dtype=np.float32)
+    rows[np.random.default_rng(1).random(rows.shape) < 0.2] = np.nan
+    metadata = Metadata(tuple(Variable(name, "numerical") for name in "abcd"))
+    one, other = (fitted(KNearest(metadata), these).transform(rows, np.isnan(rows)) for these in (rows, rows[::-1]))
+    np.testing.assert_allclose(one, other, rtol=1e-5)
