@@ -105,7 +105,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
             encoder = FrameEncoder.infer(frame, self.kinds)
             table = Table(encoder.metadata, encoder.encode(frame, "table"), scaled=False, encoder=encoder)
             data = CellHoldout(InMemory(table), 0.0, self.validation_probability, self.seed)
-            prepared = data.prepare()
+            prepared = self._prepared(data)
             assert prepared.scaler is not None  # the table is in the user's units
             node = self._node(hidden=bool(prepared.validation.hidden_mask.any()))
             with _aside(self.seed):
@@ -178,6 +178,13 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
             made._assemble(state["architecture"], str(path))
         return made
 
+    def planned_epochs(self) -> int:
+        """Return how many epochs ``fit`` trains at most."""
+        node = self._node(hidden=True)
+        if "epochs" in node["arguments"]:
+            return int(node["arguments"]["epochs"])
+        return int(parameters(TASKS.get(node["task"], "configuration.task"))["epochs"].default)
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = tags.input_tags.categorical = tags.input_tags.string = True
@@ -202,6 +209,13 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
             task = _task(self.configuration_, CellHoldout(InMemory()))
             self.architecture_ = task.assemble(self.encoder_.metadata, self.means_and_modes_, self.scaler_)
         load_states(modules_of(self.architecture_.components), states, place)
+
+    def _prepared(self, data: CellHoldout) -> Prepared:
+        try:
+            return data.prepare()
+        except DataError as error:  # all the observed cells of a column are hidden
+            rule = f"{error.rule}, or hidden for validation: a lower validation_probability hides fewer"
+            raise DataError(error.place, rule) from None
 
     def _node(self, *, hidden: bool) -> dict[str, Any]:
         """Return the configuration without its data, with what this imputer's own arguments say.

@@ -228,6 +228,13 @@ def test_nothing_hidden_for_validation() -> None:
     assert_completed(frame, imputer.transform(frame))
 
 
+def test_all_of_a_column_hidden_for_validation() -> None:
+    frame = mixed()
+    frame["rare"] = [1.0, 2.0] + [np.nan] * (len(frame) - 2)
+    with pytest.raises(ImputerError, match=r"rare.*a lower validation_probability hides fewer"):
+        Imputer(forest(), validation_probability=0.95).fit(frame)
+
+
 def test_rows_without_gaps_and_no_rows_at_all() -> None:
     frame = mixed()
     imputer = Imputer(forest()).fit(frame)
@@ -254,11 +261,11 @@ def test_an_array_for_a_table_with_names_warns() -> None:
         ({"task": "TrainImputer", "arguments": {"imputr": {}}}, "has no argument 'imputr'; did you mean 'imputer'?"),
         (
             space("conditional_gan"),
-            "arguments.conditional: an imputer's table has no labels, so it cannot be conditional",
+            "conditional: an imputer's table has no labels, so it cannot be conditional",
         ),
         (
             space("gain", batch_size=128),
-            "configuration.arguments.batch_size: should be at most the 80 training rows, not 128",
+            "arguments.batch_size: should be at most the 80 training rows, not 128",
         ),
         ("none.json", "none.json: "),
     ],
