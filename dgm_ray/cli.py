@@ -35,6 +35,58 @@ def schema() -> None:
         print(json.dumps(make_schema(Settings), indent=2))
 
 
+@app.command()
+def impute(
+    configuration: Annotated[
+        Path, typer.Argument(help="What trains, such as a study's best.json; or a model that --save has written.")
+    ],
+    table: Annotated[Path, typer.Argument(metavar="IN", help="Your table with missing cells: .csv, .tsv or .parquet.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="The completed table: .csv, .tsv or .parquet.")],
+    train: Annotated[Path | None, typer.Option(metavar="TABLE", help="Train on this table, and not on IN.")] = None,
+    draws: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Write N completions, OUT-1 to OUT-N: multiple imputation.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(metavar="MODEL", help="Keep the trained model for other tables.")] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Not to learn from, as an id; it stays as it is.")
+    ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option("--kind", metavar="COLUMN=KIND", help="numerical, binary or categorical, if not as inferred."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the training and of draws; 0 by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the configuration's.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or auto.")] = None,
+) -> None:
+    """Fill the missing cells of a table: observed cells stay as they are, types and units too.
+
+    Examples:
+
+      dgm-ray impute results/miss_forest/best.json my_table.csv completed.csv --save model.pt
+
+      dgm-ray impute model.pt new_rows.csv completed.csv --draws 5
+    """
+    with one_line_errors():
+        from rich.console import Console
+
+        from dgm_ray.impute_files import impute as impute_file
+
+        impute_file(
+            configuration,
+            table,
+            output,
+            Console(),
+            train=train,
+            draws=draws,
+            save=save,
+            drop=drop or (),
+            kinds=kinds or (),
+            seed=seed,
+            epochs=epochs,
+            device=device,
+        )
+
+
 @data.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="The data set, such as default_of_credit_card_clients.")],

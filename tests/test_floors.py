@@ -22,7 +22,8 @@ FLOORS = (
     ("evaluation",),
     ("tasks",),
     ("tune",),
-    ("cli", "convert", "documentation", "fetch"),
+    ("estimator",),
+    ("cli", "convert", "documentation", "fetch", "impute_files"),
 )
 WRITING = (
     "write_text",

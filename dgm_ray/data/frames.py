@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 MAX_CATEGORIES = 1000
+_IDS = 20  # so many texts, no two of them the same, are no categories
 _CLASSES: dict[str, Any] = {one.__name__: one for one in (Numbers, Dates, Categories)}
 
 
@@ -200,6 +201,9 @@ def _infer(series: "pd.Series", kind: Kind | None, place: str) -> Column:
         return Dates.infer(series, place)
     if family == "text" and kind is None and not named:
         _refuse_slips(series, place)
+        if len(values) == series.count() > _IDS:
+            rule = "every cell is different, as of an id, so nothing can be learned from it: drop it"
+            raise DataError(place, f"{rule}, or set its kind to categorical")
     flags = family == "numbers" and kind is None and set(values) == {0, 1}
     if not (named or flags or family != "numbers" or kind in ("binary", "categorical")):
         return Numbers.infer(series, place, given=kind is not None)

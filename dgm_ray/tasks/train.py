@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dgm_ray.data import CellHoldout, Files, Holdout, Metadata, MinMaxScaler, Prepared, class_numbers
@@ -89,17 +90,14 @@ class TrainTask(TrainingTask):
         self.check_data(data)
         seed = self.settle()
         device = device_of(self.device)
-        statistics = _tensor(data.means_and_modes)
-        architecture, imputation = self.build(data.metadata, statistics, data.scaler)
+        architecture = self.assemble(data.metadata, data.means_and_modes, data.scaler)
         self.check_metric(architecture)
-        architecture.model.to(device)
+        fill: Any = architecture.fill
         features = _tensor(data.train.features).to(device)
         labels = None
         if architecture.conditional:
             numbers = class_numbers(data.train.labels, data.metadata.num_classes, "data: labels")
             labels = torch.as_tensor(numbers, dtype=torch.float32, device=device)
-        fill = (imputation or MeanAndModesImputation(means_and_modes=statistics)).to(device)
-        architecture = replace(architecture, fill=fill)
         seen = Seen(data.metadata, data.validation, fill, device, architecture.conditional)
         loop = Loop(
             architecture.model,
@@ -107,10 +105,19 @@ class TrainTask(TrainingTask):
             features,
             self.batch_size,
             seed=seed,
-            imputation=imputation,
+            imputation=None if self.imputation is None else fill,
             labels=labels,
         )
         return self.training(architecture, loop, self._judge(architecture, seen), seed, configuration)
+
+    def assemble(
+        self, metadata: Metadata, means_and_modes: NDArray[Any], scaler: MinMaxScaler | None = None
+    ) -> Architecture:
+        device, statistics = device_of(self.device), _tensor(means_and_modes)
+        architecture, imputation = self.build(metadata, statistics, scaler)
+        architecture.model.to(device)
+        fill = (imputation or MeanAndModesImputation(means_and_modes=statistics)).to(device)
+        return replace(architecture, fill=fill)
 
     def check_data(self, data: Prepared) -> None:
         """Raise unless the rows fit the batch size and missing cells have a layer that fills them."""

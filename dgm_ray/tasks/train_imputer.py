@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
-from dgm_ray.data import CellHoldout, Holdout, Metadata, Prepared
+from dgm_ray.data import CellHoldout, Holdout, Metadata, MinMaxScaler, Prepared
 from dgm_ray.evaluation import Evaluation, Seen
 from dgm_ray.imputers import BaseImputer, ImputerModel, Iterations
 from dgm_ray.models import Architecture
@@ -43,6 +44,13 @@ class TrainImputer(TrainingTask):
 
     def rehearse(self, metadata: Metadata) -> Architecture:
         return self._build(metadata, torch.empty(metadata.num_features), 0)
+
+    def assemble(
+        self, metadata: Metadata, means_and_modes: NDArray[Any], scaler: MinMaxScaler | None = None
+    ) -> Architecture:
+        architecture = self._build(metadata, torch.tensor(means_and_modes), self.seed or 0)
+        architecture.model.to(device_of(self.device))
+        return architecture
 
     def start(self, data: Prepared | None = None, configuration: Mapping[str, Any] | None = None) -> Training:
         data = data or self.prepare()

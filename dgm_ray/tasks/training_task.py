@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
-from dgm_ray.data import CellHoldout, Files, Holdout, Metadata, Prepared
+from dgm_ray.data import CellHoldout, Files, Holdout, Metadata, MinMaxScaler, Prepared
 from dgm_ray.errors import ConfigurationError, TrainingError
 from dgm_ray.evaluation import measures_of
 from dgm_ray.models import Architecture
@@ -98,6 +99,15 @@ class TrainingTask(ABC):
     @abstractmethod
     def rehearse(self, metadata: Metadata) -> Architecture:
         """Build what is trained, computing nothing. Raises ConfigurationError for parts that do not fit each other."""
+
+    @abstractmethod
+    def assemble(
+        self, metadata: Metadata, means_and_modes: NDArray[Any], scaler: MinMaxScaler | None = None
+    ) -> Architecture:
+        """Build what is trained, on its device and with its fill: to train it, or to load what was trained.
+
+        means_and_modes: (num_features,), of the training rows, scaled.
+        """
 
     @abstractmethod
     def start(self, data: Prepared | None = None, configuration: Mapping[str, Any] | None = None) -> Training:

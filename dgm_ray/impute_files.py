@@ -1,0 +1,184 @@
+"""``dgm-ray impute``: a table in a file, completed by a study's winner or by a model that was saved."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from dgm_ray.data.columns import Categories, Column, Dates, Numbers
+from dgm_ray.data.user_files import SEPARATORS, checked_suffix, read_frame, read_texts
+from dgm_ray.errors import ConfigurationError, DataError, nearest
+from dgm_ray.estimator import Imputer
+from dgm_ray.tasks.progress import steps_shown
+from dgm_ray.training import atomic, write_checkpoint
+
+CONFIGURATIONS = (".json", ".yaml", ".yml")
+_SHOWN = 12  # columns that the summary names
+
+
+def impute(
+    configuration: Path,
+    table: Path,
+    output: Path,
+    console: Console,
+    *,
+    train: Path | None = None,
+    draws: int | None = None,
+    save: Path | None = None,
+    drop: Sequence[str] = (),
+    kinds: Sequence[str] = (),
+    seed: int | None = None,
+    epochs: int | None = None,
+    device: str | None = None,
+) -> list[Path]:
+    """Write ``table`` completed to ``output``, or ``draws`` completions beside it, and return the paths.
+
+    configuration: what trains (JSON or YAML), on ``table`` or on the table ``train``; or a model that was saved.
+    save: where the trained model goes. drop: columns that are not learned from, and stay as they are. kinds:
+    ``column=kind``, where another would be inferred. Raises ConfigurationError or DataError for what does not fit.
+    """
+    _check_paths(configuration, table, output, train, save)
+    frame = read_frame(table)
+    _check_dropped(frame, drop, table.name)
+    if configuration.suffix.lower() in CONFIGURATIONS:
+        given = {"kinds": _kinds(kinds) or None, "epochs": epochs, "seed": seed or 0, "device": device or "cpu"}
+        imputer = Imputer.from_config(configuration, **given)
+        rows = frame if train is None else read_frame(train)
+        _fit(imputer, rows.drop(columns=[name for name in drop if name in rows]), console)
+    else:
+        trained = {"--train": train, "--save": save, "--kind": kinds or None, "--epochs": epochs, "--seed": seed}
+        for option, value in trained.items():
+            if value is not None:
+                raise ConfigurationError(option, f"is for a training, and {configuration.name} is a trained model")
+        imputer = Imputer.load(configuration, device)
+    if save is not None:
+        write_checkpoint(save, imputer.state())
+    started = time.monotonic()
+    left = _typed(frame.drop(columns=list(drop)), imputer.encoder_.columns, table)
+    imputer.encoder_.check_columns(left, table.name)
+    ordered = left[[column.name for column in imputer.encoder_.columns]]
+    done = [imputer.transform(ordered)] if draws is None else imputer.draws(ordered, draws)
+    paths = [output] if draws is None else [output.with_stem(f"{output.stem}-{i + 1}") for i in range(draws)]
+    for path, one in zip(paths, done, strict=True):
+        _write(path, frame, one, table, imputer.encoder_.columns)
+    _summarise(left, paths, time.monotonic() - started, console)
+    return paths
+
+
+def _check_paths(configuration: Path, table: Path, output: Path, train: Path | None, save: Path | None) -> None:
+    """Raise unless everything can be read and written, before anything is trained."""
+    for path in (table, output, *((train,) if train else ())):
+        checked_suffix(path)
+    read = [path.resolve() for path in (configuration, table, train) if path is not None]
+    for name, path in (("OUT", output), ("--save", save)):
+        if path is not None and path.resolve() in read:
+            raise ConfigurationError(name, "would overwrite what is read: give another path", str(path))
+    if save is not None and save.resolve() == output.resolve():
+        raise ConfigurationError("--save", "is OUT: give another path", str(save))
+    if save is not None and save.suffix.lower() in CONFIGURATIONS:
+        raise ConfigurationError("--save", "a model is no JSON or YAML: name it model.pt, for example", str(save))
+    if not configuration.exists():
+        raise ConfigurationError(str(configuration), "there is no such configuration or model")
+
+
+def _check_dropped(frame: pd.DataFrame, drop: Sequence[str], place: str) -> None:
+    for name in drop:
+        if name not in frame:
+            raise DataError(place, f"there is no column {name!r}{nearest(name, frame.columns)}")
+
+
+def _kinds(assignments: Sequence[str]) -> dict[str, Any]:
+    kinds: dict[str, Any] = {}
+    for assignment in assignments:
+        name, sign, kind = assignment.rpartition("=")
+        if not sign:
+            raise ConfigurationError("--kind", "should be COLUMN=KIND", assignment)
+        kinds[name] = kind
+    return kinds
+
+
+def _fit(imputer: Imputer, rows: pd.DataFrame, console: Console) -> None:
+    """Train, with a line of progress, and say what the columns were taken for."""
+    started = time.monotonic()
+    epochs = imputer.planned_epochs()
+    with steps_shown(epochs, console) as report:
+        imputer.fit(rows, report=report)
+    for line in imputer.encoder_.summary():
+        console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
+    scores = ", ".join(f"{name} {value:.4g}" for name, value in imputer.validation_scores_.items())
+    seconds = time.monotonic() - started
+    text = f"trained on {len(rows)} rows, {imputer.n_iter_} epochs in {seconds:.1f} s{': ' if scores else ''}{scores}"
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _typed(frame: pd.DataFrame, columns: Sequence[Column], table: Path) -> pd.DataFrame:
+    """Return the table with text where text was learned: in a CSV file, codes may look like numbers by chance."""
+    other = [one.name for one in columns if one.family == "text" and one.name in frame and _not_text(frame[one.name])]
+    if not other or table.suffix.lower() not in SEPARATORS:
+        return frame
+    texts = read_texts(table, SEPARATORS[table.suffix.lower()])
+    return frame.assign(**{str(name): texts[name].astype(object).where(frame[name].notna(), None) for name in other})
+
+
+def _not_text(series: pd.Series) -> bool:
+    return series.dtype.kind in "iufb" and bool(series.notna().any())
+
+
+def _write(path: Path, frame: pd.DataFrame, done: pd.DataFrame, table: Path, columns: Sequence[Column]) -> None:
+    """Write a completed table; from CSV to CSV every observed cell is the text that it was."""
+    suffix, own = path.suffix.lower(), table.suffix.lower()
+    if suffix in SEPARATORS and own in SEPARATORS:
+        made = read_texts(table, SEPARATORS[own])
+        for column in columns:
+            missing = frame[column.name].isna().to_numpy()
+            if missing.any():
+                texts = made[column.name].to_numpy(dtype=object, copy=True)
+                texts[missing] = _texts(column, frame[column.name], done[column.name], texts)
+                made[column.name] = texts
+    else:
+        made = frame.copy()
+        for name in done:
+            made[name] = done[name]
+    with atomic(path) as temporary:
+        if suffix in SEPARATORS:
+            named = not isinstance(made.index, pd.RangeIndex)
+            made.to_csv(temporary, sep=SEPARATORS[suffix], index=named)
+        else:
+            made.to_parquet(temporary)
+
+
+def _texts(column: Column, given: pd.Series, done: pd.Series, texts: Any) -> list[str]:
+    """Return the missing cells as text, written as the observed ones are; texts: (rows,), the file's own."""
+    observed = given.notna().to_numpy()
+    made = done[~observed]
+    how = _writer(column, given[observed], texts[observed])
+    return [how(value) for value in made]
+
+
+def _writer(column: Column, observed: pd.Series, texts: Any) -> Callable[[Any], str]:
+    if isinstance(column, Categories):
+        written: Mapping[Any, str] = dict(zip(observed.tolist()[::-1], texts.tolist()[::-1], strict=True))
+        return lambda value: written[value] if value in written else str(value)
+    if isinstance(column, Dates):
+        first = texts[0] if len(texts) else "2000-01-01"
+        form = {10: "%Y-%m-%d", 16: f"%Y-%m-%d{first[10:11]}%H:%M"}.get(len(first))
+        return lambda value: str(value.strftime(form) if form else value.isoformat(first[10]))
+    assert isinstance(column, Numbers)
+    if column.whole:
+        return lambda value: str(int(value))
+    return lambda value: str(np.float32(value) if column.offset == 0 else value)  # no digits that were not computed
+
+
+def _summarise(frame: pd.DataFrame, paths: Sequence[Path], seconds: float, console: Console) -> None:
+    counts = {str(name): int(frame[name].isna().sum()) for name in frame}
+    filled = sorted(((name, count) for name, count in counts.items() if count), key=lambda one: -one[1])
+    shown = [f"{name} {count}" for name, count in filled[:_SHOWN]]
+    shown += [f"and {len(filled) - _SHOWN} more"] if len(filled) > _SHOWN else []
+    text = f"filled {sum(counts.values())} cells of {len(filled)} columns in {seconds:.1f} s"
+    console.print(f"{text}{': ' if shown else ''}{', '.join(shown)}", highlight=False, soft_wrap=True, markup=False)
+    for path in paths:
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,168 @@
+"""``dgm-ray impute``: a user's file comes back complete, and otherwise as it was."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from dgm_ray.cli import app
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with people.csv, new.csv (other rows) and best.json, which is the working directory."""
+    forest = {"factory": "MissForest", "arguments": {"n_estimators": 4, "max_depth": 4}}
+    data = {"source": {"factory": "Wine"}}
+    node = {"task": "TrainImputer", "arguments": {"data": data, "imputer": forest, "epochs": 2}}
+    (tmp_path / "best.json").write_text(json.dumps(node | {"expected": {"best_epoch": 2}}))
+    (tmp_path / "people.csv").write_text(people(60, 0))
+    (tmp_path / "new.csv").write_text(people(12, 1))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def people(rows: int, seed: int) -> str:
+    """Return a CSV file as people write them: quotes, leading zeros, trailing zeros, true and false, gaps."""
+    random = np.random.default_rng(seed)
+    lines = ['id,zip,"age, years",income,member,since']
+    for row in range(rows):
+        cells = [
+            random.choice(["00501", "02108", "99950"]),
+            str(random.integers(18, 80)),
+            f"{random.normal(3000, 500):.2f}",
+            random.choice(["true", "false"]),
+            f"20{random.integers(10, 24)}-0{random.integers(1, 10)}-1{random.integers(0, 10)}",
+        ]
+        cells = [cell if random.random() > 0.2 else random.choice(["", "?", "NA"]) for cell in cells]
+        lines.append(",".join([f"{seed}a{row // 2}", *cells]))
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def run(folder: Path) -> Run:
+    return lambda *arguments: CliRunner().invoke(app, ["impute", *map(str, arguments)])
+
+
+def texts(path: Path | str) -> pd.DataFrame:
+    return pd.read_csv(path, dtype=str, na_filter=False)
+
+
+KIND = ("--kind", "zip=categorical", "--drop", "id")
+
+
+def assert_same_where_observed(given: str, done: str) -> None:
+    before, after = texts(given), texts(done)
+    assert list(before) == list(after)
+    observed = ~before.isin(["", "?", "NA"])
+    assert (after == before).where(observed, True).all(axis=None)
+    assert not after.isin(["", "?", "NA", "nan"]).any(axis=None)
+    assert set(after["zip"]) <= {"00501", "02108", "99950"}
+    assert after["age, years"].str.fullmatch(r"\d\d").all()
+    assert after["member"].isin(["true", "false"]).all()
+    assert after["since"].str.fullmatch(r"20\d\d-\d\d-\d\d").all()
+    assert after["income"].str.len().max() < 12
+
+
+def test_a_csv_file_is_completed(run: Run) -> None:
+    done = run("best.json", "people.csv", "out.csv", *KIND, "--save", "model.pt")
+    assert done.exit_code == 0, done.output
+    assert_same_where_observed("people.csv", "out.csv")
+    assert "1 binary: member (False, True)" in done.output
+    assert "trained on 60 rows, 2 epochs in " in done.output
+    count = int(texts("people.csv").isin(["", "?", "NA"]).sum(axis=None))
+    assert f"filled {count} cells of 5 columns" in done.output
+    again = run("best.json", "people.csv", "again.csv", *KIND)
+    assert again.exit_code == 0
+    assert Path("out.csv").read_bytes() == Path("again.csv").read_bytes()
+
+    loaded = run("model.pt", "people.csv", "loaded.csv", "--drop", "id")
+    assert loaded.exit_code == 0, loaded.output
+    assert Path("out.csv").read_bytes() == Path("loaded.csv").read_bytes()
+    other = run("model.pt", "new.csv", "new_out.csv", "--drop", "id")
+    assert other.exit_code == 0, other.output
+    assert_same_where_observed("new.csv", "new_out.csv")
+
+
+def test_rows_that_were_not_trained_on(run: Run) -> None:
+    done = run("best.json", "new.csv", "out.csv", "--train", "people.csv", *KIND)
+    assert done.exit_code == 0, done.output
+    assert "trained on 60 rows" in done.output
+    assert len(texts("out.csv")) == 12
+    assert_same_where_observed("new.csv", "out.csv")
+
+
+def test_draws_are_files_of_their_own(run: Run) -> None:
+    done = run("best.json", "people.csv", "made/out.csv", "--draws", 2, *KIND)
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in Path("made").iterdir()) == ["out-1.csv", "out-2.csv"]
+    for number in (1, 2):
+        assert_same_where_observed("people.csv", f"made/out-{number}.csv")
+
+
+def test_parquet_keeps_types_and_index(run: Run, folder: Path) -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "size": pd.Categorical(random.choice(["s", "m", "l"], 50), ["s", "m", "l", "xl"], ordered=True),
+            "count": pd.array(random.integers(0, 9, 50), "Int16"),
+            "weight": random.normal(size=50).astype(np.float32),
+        },
+        index=pd.Index([f"row {i}" for i in range(50)], name="key"),
+    )
+    frame = frame.mask(random.random(frame.shape) < 0.2)
+    frame.to_parquet("in.parquet")
+    done = run("best.json", "in.parquet", "out.parquet")
+    assert done.exit_code == 0, done.output
+    made = pd.read_parquet("out.parquet")
+    assert made.dtypes.to_dict() == frame.dtypes.to_dict()
+    assert made.index.equals(frame.index)
+    assert not made.isna().any(axis=None)
+    for name in frame:
+        observed = frame[name].notna()
+        assert made.loc[observed, name].equals(frame.loc[observed, name])
+    assert run("best.json", "in.parquet", "out.csv").exit_code == 0
+    assert list(texts("out.csv")) == ["key", "size", "count", "weight"]
+
+
+BAD: list[tuple[list[Any], str]] = [
+    (["best.json", "people.csv", "people.csv"], "OUT: would overwrite what is read"),
+    (["best.json", "people.csv", "out.xlsx"], "out.xlsx: must be a table: .csv, .tsv, .parquet, not '.xlsx'"),
+    (["best.json", "people.npy", "out.csv"], "people.npy: a .npy file has no columns' names"),
+    (["best.json", "none.csv", "out.csv"], "none.csv: cannot be read: No such file or directory"),
+    (["none.json", "people.csv", "out.csv"], "none.json: there is no such configuration or model"),
+    (["people.csv", "new.csv", "out.csv"], "people.csv: is not a checkpoint that can be read safely"),
+    (["best.json", "people.csv", "out.csv", "--save", "best.json"], "--save: would overwrite what is read"),
+    (["best.json", "people.csv", "out.csv", "--save", "model.json"], "--save: a model is no JSON or YAML"),
+    (["best.json", "people.csv", "out.csv", "--kind", "zip"], "--kind: should be COLUMN=KIND, not 'zip'"),
+    (["best.json", "people.csv", "out.csv", "--kind", "zp=binary"], "no column 'zp'; did you mean 'zip'?"),
+    (["best.json", "people.csv", "out.csv", "--kind", "zip=text"], "kinds.zip: must be 'numerical', 'binary' or"),
+    (["best.json", "people.csv", "out.csv", "--drop", "idd"], "people.csv: there is no column 'idd'; did you mean"),
+    (["best.json", "new.csv", "out.csv", "--train", "people.csv"], "has the category "),
+    (["model.pt", "new.csv", "out.csv", "--epochs", 3, "--drop", "id"], "--epochs: is for a training, and model.pt is"),
+    (["model.pt", "new.csv", "out.csv"], "new.csv: has the column 'id', which the training table had not"),
+    (["model.pt", "lacks.csv", "out.csv"], "lacks.csv: lacks the column 'income' of the training table; did you mean"),
+    (["best.json", "people.csv", "out.csv", "--device", "tpu"], "device: "),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[message[:40] for _, message in BAD])
+def test_bad_input_is_one_line(run: Run, arguments: list[Any], message: str) -> None:
+    if arguments[0] == "model.pt":
+        assert run("best.json", "people.csv", "first.csv", *KIND, "--save", "model.pt").exit_code == 0
+        texts("new.csv").drop(columns=["id"]).rename(columns={"income": "incme"}).to_csv("lacks.csv", index=False)
+    before = Path("people.csv").read_bytes()
+    done = run(*arguments)
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert not Path("out.csv").exists()
+    assert Path("people.csv").read_bytes() == before
