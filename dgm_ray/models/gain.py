@@ -24,11 +24,15 @@ class GAIN(nn.Module):
     mask the discriminator is shown, per variable, in [0, 1]. hint_unrevealed: what stands in the hint where nothing
     is shown: 0.5 as in the paper (equation 7); 0, which looks like "observed", as in the original library (defect 21);
     1, which looks like "missing", as in the authors' code.
+    hide_probability: how many of the observed variables of a row are hidden from the generator in training as well, and
+    have to be told, as a masked autoencoder learns (Du et al. 2023, arXiv:2309.13793); in [0, 1]. The paper has 0, where
+    the generator is never told what belongs into a missing cell.
     """
 
     columns: Tensor
     hint_probability: Tensor
     hint_unrevealed: Tensor
+    hide_probability: Tensor
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class GAIN(nn.Module):
         generator_steps: NonNegativeInt = 1,
         hint_probability: Probability = 0.9,
         hint_unrevealed: Probability = 0.5,
+        hide_probability: Probability = 0.0,
     ) -> None:
         super().__init__()
         self.generator, self.discriminator = generator, discriminator
@@ -52,7 +57,9 @@ class GAIN(nn.Module):
         self._generator_steps, self._discriminator_steps = generator_steps, discriminator_steps
         self._num_variables = len(metadata.variables)
         self.register_buffer("columns", column_variables(metadata), persistent=False)
-        for name, value in {"hint_probability": hint_probability, "hint_unrevealed": hint_unrevealed}.items():
+        self._hides = hide_probability > 0
+        probabilities = {"hint_probability": hint_probability, "hide_probability": hide_probability}
+        for name, value in (probabilities | {"hint_unrevealed": hint_unrevealed}).items():
             self.register_buffer(name, torch.tensor(float(value)), persistent=False)
 
     def phases(self) -> list[Phase]:
@@ -64,20 +71,29 @@ class GAIN(nn.Module):
 
     def loss_of_discriminator(self, batch: Batch) -> Tensor:
         """Return how badly imputed cells are told from observed ones, a scalar."""
-        mask = _mask_of(batch)
+        features, mask = self._hidden(batch.features, _mask_of(batch))
         with torch.no_grad():
-            imputed = torch.where(mask != 0, self.generator(batch.features, mask), batch.features)
+            imputed = torch.where(mask != 0, self.generator(features, mask), features)
         loss: Tensor = self.discriminator_loss(self.discriminator(imputed, self.hint(mask)), mask)
         return loss
 
     def loss_of_generator(self, batch: Batch) -> Tensor:
         """Return how well imputed cells are told, and how far observed ones are from what is generated, a scalar."""
-        mask = _mask_of(batch)
-        generated = self.generator(batch.features, mask)  # (rows, num_features)
-        imputed = torch.where(mask != 0, generated, batch.features)
+        features, mask = self._hidden(batch.features, _mask_of(batch))
+        generated = self.generator(features, mask)  # (rows, num_features)
+        imputed = torch.where(mask != 0, generated, features)
         missing = self.discriminator(imputed, self.hint(mask))
-        loss: Tensor = self.generator_loss(missing, generated, batch.features, mask)
+        # Cells that are hidden here alone are known: they count as observed, and the generator is told what they were.
+        loss: Tensor = self.generator_loss(missing, generated, batch.features, _mask_of(batch))
         return loss
+
+    def _hidden(self, features: Tensor, missing_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features and missing mask with ``hide_probability`` of the variables missing as well, as zeros."""
+        if not self._hides:
+            return features, missing_mask
+        hidden = draw_mask(self.columns, self._num_variables, missing_mask.shape[0], self.hide_probability)
+        also = (hidden != 0) & (missing_mask == 0)
+        return torch.where(also, 0.0, features), torch.where(also, 1.0, missing_mask)
 
     def hint(self, missing_mask: Tensor) -> Tensor:
         """Return the mask where it is shown, ``hint_unrevealed`` elsewhere: (rows, num_features)."""

@@ -313,3 +313,23 @@ def test_keys_of_conditional_networks(md7: Metadata) -> None:
     both = keys(9, "MultiVariableAutoEncoder", **ENCODER, **DECODER)
     assert both["encoder.input_layer.layer.weight"] == both["decoder.input_layer.layer.weight"] == (9, 4)
     assert both["encoder.input_layer.input_layer.embeddings.1"] == (5, 2)
+
+
+def test_gain_is_told_what_it_hides(make: Make, rows7: Any, md7: Metadata) -> None:
+    rows = torch.from_numpy(rows7[:40])
+    mask = torch.zeros_like(rows)
+    mask[::2, 0] = 1
+    model = make(GAIN, hide_probability=0.4).model
+    features, hidden = model._hidden(rows, mask)
+    assert torch.equal(hidden[mask != 0], torch.ones(20)), "what is missing stays missing"
+    assert torch.equal(features[hidden == 0], rows[hidden == 0])
+    also = (hidden != 0) & (mask == 0)
+    assert not features[also].any()
+    assert also.float().mean().item() == pytest.approx(0.4, abs=0.1)
+    for columns in md7.slices:
+        assert (also[:, columns] == also[:, columns][:, :1]).all(), "whole variables"
+    seen: list[Tensor] = []
+    model.generator_loss.register_forward_pre_hook(lambda _, given: seen.extend(given))
+    model.loss_of_generator(Batch(rows, mask))
+    assert torch.equal(seen[2], rows) and torch.equal(seen[3], mask), "hidden cells count as observed ones"
+    assert make(GAIN).model._hidden(rows, mask)[0] is rows
