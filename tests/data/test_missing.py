@@ -139,6 +139,8 @@ def test_rates_are_within_binomial_bounds(mechanism: Mechanism, rate: float, hol
 @every
 def test_no_rate_and_the_whole(mechanism: Mechanism, whole: Table, holed: Table) -> None:
     assert not masked(mechanism, holed, 0.0).any()
+    if isinstance(mechanism, MAR):
+        assert masked(mechanism, whole, 1.0).mean(axis=0).tolist().count(1.0) == 7 - round(7 * mechanism.observed_share)
     if type(mechanism) in (MCAR, Blocks, MNAR):
         assert masked(mechanism, whole, 1.0).all()
 
