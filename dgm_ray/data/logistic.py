@@ -27,7 +27,7 @@ class Standard:
     def fit(cls, features: NDArray[Any]) -> Self:
         """Fit on the cells that are not NaN; a column without two different ones is 0 everywhere."""
         mean, deviation = _moments(features.astype(np.float64), ~np.isnan(features))
-        return cls(mean, np.where(deviation > _CONSTANT, deviation, np.inf))
+        return cls(mean, np.where(deviation > _CONSTANT * np.abs(mean), deviation, np.inf))  # in any unit
 
     def __call__(self, features: NDArray[Any]) -> Floats:
         return _on_grid(np.nan_to_num((features - self.mean) / self.deviation))

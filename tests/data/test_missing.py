@@ -216,6 +216,13 @@ def test_hidden_values_change_no_mar_mask(whole: Table, observed: float) -> None
     np.testing.assert_array_equal(MAR(observed).fit(other, 1).mask(other.features, ids, 0.3, "x"), mask)
 
 
+def test_units_do_not_matter(holed: Table) -> None:
+    scale = np.where(np.arange(METADATA.num_features) < 5, np.float32(2.0**-40), np.float32(1))
+    tiny = Table(METADATA, holed.features * scale, scaled=False)
+    for mechanism in (MAR(), MNAR(), MNARQuantile(), Learned()):
+        np.testing.assert_array_equal(masked(mechanism, tiny, 0.3), masked(mechanism, holed, 0.3))
+
+
 def test_strength_is_felt(whole: Table) -> None:
     mild, strong = (masked(MNAR(strength), whole, 0.3)[:, 0] for strength in (0.3, 4.0))
     values = whole.features[:, :1]
