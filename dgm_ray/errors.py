@@ -5,7 +5,8 @@ DGMError
 ├── DataError            a table or its metadata that breaks a constraint
 ├── TrainingError        a run that cannot go on (a loss that is not finite, a checkpoint that does not fit)
 ├── StudyError           a study that cannot start (its name is taken, more resources than there are)
-└── UnfinishedError      a task that gave up, with what it has saved (exit code 1)
+├── UnfinishedError      a task that gave up, with what it has saved (exit code 1)
+└── ImputerError         a table or a configuration that does not fit an imputer; a ValueError as well
 """
 
 import sys
@@ -48,6 +49,10 @@ class StudyError(DGMError):
 
 class UnfinishedError(DGMError):
     """A task ended before it was done, and what it has is saved."""
+
+
+class ImputerError(DGMError, ValueError):
+    """A table or a configuration does not fit; also a ValueError, which scikit-learn's users expect."""
 
 
 def nearest(name: str, known: Any) -> str:

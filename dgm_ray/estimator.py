@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dgm_ray.data import CellHoldout, FrameEncoder, Kind, MinMaxScaler, Prepared, Table
-from dgm_ray.errors import ConfigurationError, DataError, DGMError, TrainingError
+from dgm_ray.errors import ConfigurationError, DataError, DGMError, ImputerError, TrainingError
 from dgm_ray.evaluation import Floats, complete, impute_rows
 from dgm_ray.imputers import BaseImputer, ImputerModel
 from dgm_ray.models import Imputes
@@ -35,10 +35,6 @@ DEFAULT: dict[str, Any] = {
 _ARGUMENTS = "configuration.arguments"
 # What belongs to the table or to the run that a configuration was made for.
 _LEFT_OUT = ("data", "metadata", "scale_transform", "checkpoints", "logs", "logging")
-
-
-class ImputerError(DGMError, ValueError):
-    """A table or a configuration does not fit; also a ValueError, which scikit-learn's users expect."""
 
 
 @dataclass(frozen=True)

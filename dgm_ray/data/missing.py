@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from dgm_ray.data.hiding import PLACE, Above, Bools, Floats, Groups, Logistic, OneOf, Standard, known_of
+from dgm_ray.data.hiding import PLACE, Above, Bools, Floats, Groups, OneOf, known_of
+from dgm_ray.data.logistic import Logistic, Standard
 from dgm_ray.data.masks import uniforms
 from dgm_ray.data.metadata import Metadata
 from dgm_ray.data.table import Table

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dgm_ray.data.hiding import Bools, Floats, Standard, known_of
+from dgm_ray.data.hiding import Bools, Floats, known_of
+from dgm_ray.data.logistic import Standard
 from dgm_ray.data.metadata import Metadata
 from dgm_ray.data.splits import Scored
 from dgm_ray.errors import DataError

@@ -139,6 +139,8 @@ def test_rates_are_within_binomial_bounds(mechanism: Mechanism, rate: float, hol
 @every
 def test_no_rate_and_the_whole(mechanism: Mechanism, whole: Table, holed: Table) -> None:
     assert not masked(mechanism, holed, 0.0).any()
+    if isinstance(mechanism, MAR):
+        assert masked(mechanism, whole, 1.0).mean(axis=0).tolist().count(1.0) == 7 - round(7 * mechanism.observed_share)
     if type(mechanism) in (MCAR, Blocks, MNAR):
         assert masked(mechanism, whole, 1.0).all()
 
@@ -212,6 +214,13 @@ def test_hidden_values_change_no_mar_mask(whole: Table, observed: float) -> None
     never = ~mask.any(axis=0)
     other = Table(METADATA, np.where(never, whole.features, whole.features[::-1]), scaled=False)
     np.testing.assert_array_equal(MAR(observed).fit(other, 1).mask(other.features, ids, 0.3, "x"), mask)
+
+
+def test_units_do_not_matter(holed: Table) -> None:
+    scale = np.where(np.arange(METADATA.num_features) < 5, np.float32(2.0**-40), np.float32(1))
+    tiny = Table(METADATA, holed.features * scale, scaled=False)
+    for mechanism in (MAR(), MNAR(), MNARQuantile(), Learned()):
+        np.testing.assert_array_equal(masked(mechanism, tiny, 0.3), masked(mechanism, holed, 0.3))
 
 
 def test_strength_is_felt(whole: Table) -> None:
