@@ -137,9 +137,9 @@ def test_what_is_damaged_is_refused(name: str, md7: Metadata, table: Any) -> Non
     rows, mask = table
     arrays = fitted(name, md7, rows, mask).to_arrays()
     for key, array in arrays.items():
-        with pytest.raises(DataError, match="^it: "):
+        with pytest.raises(DataError, match=r"^it: "):
             make(name, md7).load_arrays({other: one for other, one in arrays.items() if other != key}, "it")
-        with pytest.raises(DataError, match="^it: "):
+        with pytest.raises(DataError, match=r"^it: "):
             make(name, md7).load_arrays(arrays | {key: array[np.newaxis]}, "it")
     renamed = Metadata(tuple(Variable(f"{one.name}x", one.kind, one.size) for one in md7.variables))
     with pytest.raises(DataError, match="it: was trained on a table with other variables"):
