@@ -4,6 +4,7 @@ Importing this costs numpy and the registry; scikit-learn is imported only when 
 """
 
 from dgm_ray.data.cells import CellHoldout
+from dgm_ray.data.codes import from_codes, to_codes
 from dgm_ray.data.files import Files
 from dgm_ray.data.frames import Described, FrameEncoder
 from dgm_ray.data.holdout import Holdout, Source
@@ -65,10 +66,12 @@ __all__ = [
     "class_numbers",
     "discretize",
     "mar_check",
+    "from_codes",
     "mcar_mask",
     "means_and_modes",
     "read_floats",
     "read_mask",
     "read_npy",
+    "to_codes",
     "uniforms",
 ]

@@ -48,6 +48,10 @@ class BaseImputer(ABC):
         """
         return self.transform(features, missing_mask)
 
+    def figures(self) -> dict[str, float]:
+        """Return what the imputer itself knows of its errors, by name; NaN where it does not know."""
+        return {}
+
     @abstractmethod
     def to_arrays(self) -> Arrays:
         """Return what was learnt, as plain arrays of numbers and of text."""
@@ -104,11 +108,12 @@ class Iterations:
         self._iterations: Iterator[Change] = fitted
 
     def __call__(self, epoch: int) -> dict[str, float]:
-        """Return how much the imputed cells changed, a figure for each kind that there is."""
+        """Return how much the imputed cells changed, by kind, and what the imputer knows of its errors."""
         change: Change | None = None
         while self._done < epoch and not self.finished:
             change = next(self._iterations, None)
             self._done, self.finished = self._done + 1, change is None
         self._model.fitted()
-        figures = {} if change is None else change._asdict()
-        return {f"{kind}_change": float(value) for kind, value in figures.items() if not np.isnan(value)}
+        changes = {} if change is None else {f"{kind}_change": value for kind, value in change._asdict().items()}
+        known = self._model.imputer.figures() if isinstance(self._model.imputer, BaseImputer) else {}
+        return {name: float(value) for name, value in (changes | known).items() if not np.isnan(value)}

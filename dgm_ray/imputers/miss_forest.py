@@ -4,24 +4,28 @@ Source: Stekhoven and Buehlmann 2012, "MissForest: non-parametric missing value 
 doi 10.1093/bioinformatics/btr597, algorithm 1.
 
 Differs from the paper: the forests are kept, so that rows that were not there are imputed without growing any; a
-variable that was complete has a forest too, for such rows. The other categorical variables are predictors as one-hot
-columns, because scikit-learn's trees have no categories.
+variable that was complete has a forest too, for such rows, grown once, after the first round. The other categorical
+variables are predictors as the numbers of their categories, because scikit-learn's trees have no categories.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Gt, Le
+from numpy.typing import NDArray
 
-from dgm_ray.data import Metadata, Variable, means_and_modes
+from dgm_ray.data import Metadata, Variable, from_codes, means_and_modes, to_codes
 from dgm_ray.errors import DataError
-from dgm_ray.imputers.forest import Forest, grow
+from dgm_ray.imputers.columns import Shapes, change_of, check_arrays, check_observed, described, missing_cells
+from dgm_ray.imputers.forest import Forest, Grown, grow
 from dgm_ray.imputers.imputer import Arrays, BaseImputer, Change, Floats, Mask
 from dgm_ray.registry import NonNegativeInt, PositiveInt, Shared, register
 
 Share = Annotated[float, Gt(0), Le(1)]
+FORMAT = 2  # of the arrays; in 1 the predictors were one-hot columns
 
 
 @register
@@ -33,7 +37,7 @@ class MissForest(BaseImputer):
     least. max_features: share of the other columns that a split looks at, in (0, 1]; null: the square root of their
     number, as in the paper.
     max_iterations: rounds over all variables at most, to fit and to transform.
-    seed: of the forests. workers: processors that grow a forest.
+    seed: of the forests. workers: threads that grow the trees of a forest.
     """
 
     metadata: Shared[Metadata]
@@ -63,19 +67,15 @@ class MissForest(BaseImputer):
 
     def iterations(self, features: Floats, missing_mask: Mask) -> Iterator[Change]:
         """Fit, yielding after each iteration. The forests are those of the last iteration that did not grow worse."""
-        mask = missing_mask | np.isnan(features)
+        mask = missing_cells(self.metadata, features, missing_mask)
         self._begin(features, mask)
-        current = np.where(mask, self._initial(), features)
-        before: Change | None = None
+        current, before = self._start(features, mask), None
         for iteration in range(self.max_iterations):
-            forests: dict[int, Forest] = {}
-            new = current.copy()
+            new, forests = current.copy(), dict(self.forests_)
             for number in self.order_:
-                columns = self.metadata.slices[number]
-                hidden = mask[:, columns.start]
-                forests[number] = self._grow(number, new, ~hidden, iteration)
-                if hidden.any():
-                    new[hidden, columns] = self._predict(forests[number], number, new[hidden])
+                hidden = mask[:, self.metadata.slices[number].start]
+                if hidden.any() or number not in forests:
+                    forests[number], new[hidden, number] = self._grow(number, new, hidden, iteration)
             change = self._change(current, new, mask)
             if before is not None and change.grew(before):
                 break
@@ -87,21 +87,36 @@ class MissForest(BaseImputer):
     def transform(self, features: Floats, missing_mask: Mask) -> Floats:
         """Return (rows, num_features) with valid values in missing cells; observed cells are as they were.
 
-        The forests are applied in their order, as often as they were grown, until nothing changes.
+        The forests are applied in their order, as often as they are grown at most, until nothing changes.
         """
-        mask = missing_mask | np.isnan(features)
-        current = np.where(mask, self._initial(), features)
-        for _ in range(self.max_iterations if mask.any() else 0):
-            new = current.copy()
-            for number in self.order_:
-                columns = self.metadata.slices[number]
-                hidden = mask[:, columns.start]
-                if hidden.any():
-                    new[hidden, columns] = self._predict(self.forests_[number], number, new[hidden])
-            if np.array_equal(new, current):
+        mask = missing_cells(self.metadata, features, missing_mask)
+        current = self._start(features, mask)
+        for _ in range(self.max_iterations):
+            before = current.copy()
+            self._round(current, mask, Forest.predict)
+            if np.array_equal(before, current):
                 break
-            current = new
-        return current
+        return np.where(missing_mask | np.isnan(features), from_codes(self.metadata, current), features)
+
+    def draw(self, features: Floats, missing_mask: Mask, random: np.random.Generator) -> Floats:
+        """Return (rows, num_features): a round in which a tree, drawn for each cell, gives a value of its leaf."""
+        mask = missing_cells(self.metadata, features, missing_mask)
+        current = self._start(self.transform(features, missing_mask), np.zeros_like(mask))
+        self._round(current, mask, partial(Forest.draw, random=random))
+        return np.where(missing_mask | np.isnan(features), from_codes(self.metadata, current), features)
+
+    def figures(self) -> dict[str, float]:
+        """Return the means of the forests' own errors, for numbers and for categories: no cell has to be hidden."""
+        kinds = {"oob_nrmse": True, "oob_pfc": False}  # the paper's: normalised RMSE, proportion of falsely classified
+        errors = {
+            name: [
+                forest.oob_error
+                for number, forest in self.forests_.items()
+                if (self.metadata.variables[number].kind == "numerical") == numerical
+            ]
+            for name, numerical in kinds.items()
+        }
+        return {name: float(np.mean(found)) for name, found in errors.items() if found}
 
     @property
     def oob_error_(self) -> dict[str, float]:
@@ -109,63 +124,55 @@ class MissForest(BaseImputer):
         return {self.metadata.variables[number].name: forest.oob_error for number, forest in self.forests_.items()}
 
     def _begin(self, features: Floats, mask: Mask) -> None:
+        check_observed(self.metadata, mask)
         missing = np.array([mask[:, columns.start].sum() for columns in self.metadata.slices])
-        for variable, count in zip(self.metadata.variables, missing, strict=True):
-            if count == len(features):
-                raise DataError(f"variable {variable.name!r}", "has no observed cell to learn from")
-        self.order_ = [int(number) for number in np.argsort(missing, kind="stable")]  # the fewest missing first
-        self.initial_ = means_and_modes(self.metadata, features, mask)
+        fewest = np.argsort(missing, kind="stable")
+        self.order_ = [*map(int, fewest[missing[fewest] > 0]), *map(int, fewest[missing[fewest] == 0])]
+        self.initial_, self.forests_ = means_and_modes(self.metadata, features, mask), {}
 
-    def _initial(self) -> Floats:
+    def _start(self, features: Floats, mask: Mask) -> Floats:
+        """Return a number per variable, (rows, variables), means and modes where missing."""
         assert self.initial_ is not None, "not fitted"
-        return self.initial_
+        return to_codes(self.metadata, np.where(mask, self.initial_, features))
 
-    def _grow(self, number: int, rows: Floats, observed: Mask, iteration: int) -> Forest:
-        columns, variable = self.metadata.slices[number], self.metadata.variables[number]
+    def _grow(self, number: int, codes: Floats, hidden: Mask, iteration: int) -> Grown:
+        others = self._others(codes, number)
         return grow(
-            self._others(rows[observed], number),
-            _codes(variable, rows[observed, columns]),
-            classes=0 if variable.kind == "numerical" else max(variable.size, 2),
+            others[~hidden],
+            codes[~hidden, number],
+            others[hidden],
+            classes=self.metadata.variables[number].kind != "numerical",
             n_estimators=self.n_estimators,
+            seed=int(np.random.SeedSequence([self.seed, iteration, number]).generate_state(1)[0]),
+            workers=self.workers,
             max_depth=self.max_depth,
             min_samples_leaf=self.min_samples_leaf,
             max_features=self.max_features or "sqrt",
-            random_state=int(np.random.SeedSequence([self.seed, iteration, number]).generate_state(1)[0]),
-            n_jobs=self.workers,
         )
 
-    def _predict(self, forest: Forest, number: int, rows: Floats) -> Floats:
-        variable, predicted = self.metadata.variables[number], forest.predict(self._others(rows, number))
-        if variable.kind == "categorical":
-            one_hot: Floats = np.eye(variable.size, dtype=np.float32)[predicted.astype(np.int64)]
-            return one_hot
-        return predicted.astype(np.float32)[:, np.newaxis]
+    def _round(self, codes: Floats, mask: Mask, value: Callable[[Forest, Floats], NDArray[Any]]) -> None:
+        """Put what the forests say in missing cells, variable by variable."""
+        for number in self.order_:
+            hidden = mask[:, self.metadata.slices[number].start]
+            if hidden.any():
+                codes[hidden, number] = value(self.forests_[number], self._others(codes[hidden], number))
 
-    def _others(self, rows: Floats, number: int) -> Floats:
-        columns = self.metadata.slices[number]
-        return np.delete(rows, np.s_[columns.start : columns.stop], axis=1)
+    def _others(self, codes: Floats, number: int) -> Floats:
+        """Return the predictors of a variable; a table of one variable has one that says nothing."""
+        return np.delete(codes, number, axis=1) if codes.shape[1] > 1 else np.zeros_like(codes)
 
     def _change(self, old: Floats, new: Floats, mask: Mask) -> Change:
-        numerical, changed, cells = [0.0, 0.0], 0, 0
-        for variable, columns in zip(self.metadata.variables, self.metadata.slices, strict=True):
-            hidden = mask[:, columns.start]
-            if variable.kind == "numerical":
-                after = new[hidden, columns].astype(np.float64)
-                numerical[0] += float(np.square(after - old[hidden, columns]).sum())
-                numerical[1] += float(np.square(after).sum())
-            else:
-                changed += int((new[hidden, columns] != old[hidden, columns]).any(axis=1).sum())
-                cells += int(hidden.sum())
-        return Change(numerical[0] / numerical[1] if numerical[1] else np.nan, changed / cells if cells else np.nan)
+        return change_of(self.metadata, from_codes(self.metadata, old), from_codes(self.metadata, new), mask)
 
     def to_arrays(self) -> Arrays:
         """Return all that ``load_arrays`` needs."""
+        assert self.initial_ is not None, "not fitted"
         arrays: Arrays = {
-            "format": np.array(1),
-            "names": np.array([_described(variable) for variable in self.metadata.variables]),
+            "format": np.array(FORMAT),
+            "names": described(self.metadata),
             "max_iterations": np.array(self.max_iterations),
             "order": np.array(self.order_, dtype=np.int64),
-            "initial": self._initial(),
+            "initial": self.initial_,
         }
         for number, forest in self.forests_.items():
             arrays |= {f"{number}.{name}": array for name, array in forest.to_arrays().items()}
@@ -173,36 +180,32 @@ class MissForest(BaseImputer):
 
     def load_arrays(self, arrays: Arrays, place: str) -> None:
         """Take what ``to_arrays`` returned. Raises DataError for what is something else, or of another table."""
-        needed = {"format", "names", "max_iterations", "order", "initial"}
-        if not needed <= arrays.keys() or arrays["format"] != 1:
-            raise DataError(place, "is no MissForest model of this library")
-        if arrays["names"].tolist() != [_described(variable) for variable in self.metadata.variables]:
-            raise DataError(place, "was trained on a table with other variables", arrays["names"].tolist()[:3])
+        variables = self.metadata.num_variables
+        shapes: Shapes = {"max_iterations": (), "order": (variables,), "initial": (self.metadata.num_features,)}
+        check_arrays(arrays, "MissForest", FORMAT, self.metadata, shapes, place)
+        if sorted(arrays["order"].tolist()) != list(range(variables)):
+            raise DataError(place, "is damaged: 'order' is not whole")
+        forests: dict[int, dict[str, NDArray[Any]]] = {number: {} for number in range(variables)}
+        for name in arrays.keys() - {"names", "format", *shapes}:
+            number, _, part = name.partition(".")
+            if not number.isdecimal() or int(number) not in forests:
+                raise DataError(place, f"is damaged: {name!r} belongs to no variable")
+            forests[int(number)][part] = arrays[name]
+        columns = max(variables - 1, 1)
+        self.forests_ = {number: Forest.from_arrays(own, columns, place) for number, own in forests.items()}
         self.order_, self.initial_ = [int(one) for one in arrays["order"]], arrays["initial"].astype(np.float32)
-        for number in self.order_:
-            own = {name.partition(".")[2]: array for name, array in arrays.items() if name.startswith(f"{number}.")}
-            self.forests_[number] = Forest.from_arrays(own, place)
+        self.max_iterations = int(arrays["max_iterations"])
 
     @classmethod
     def from_arrays(cls, metadata: Metadata, arrays: Arrays, place: str) -> "MissForest":
         """Return a fitted one; a model without metadata has a number of its own in every column."""
-        named = "names" in arrays and arrays["names"].tolist()
         plain = numerical_columns(metadata.num_features)
-        made = cls(plain if named == [_described(variable) for variable in plain.variables] else metadata)
+        unnamed = "names" in arrays and arrays["names"].tolist() == described(plain).tolist()
+        made = cls(plain if unnamed else metadata)
         made.load_arrays(arrays, place)
-        made.max_iterations = int(arrays["max_iterations"])
         return made
 
 
 def numerical_columns(count: int) -> Metadata:
     """Return metadata in which every column is a numerical variable, named by its number."""
     return Metadata(tuple(Variable(str(column), "numerical") for column in range(count)))
-
-
-def _described(variable: Variable) -> str:
-    return f"{variable.kind} {variable.size} {variable.name}"
-
-
-def _codes(variable: Variable, cells: Floats) -> Floats:
-    """Return one value per row: a number, or the index of the category."""
-    return cells.argmax(axis=1) if variable.kind == "categorical" else cells[:, 0]

@@ -25,8 +25,8 @@ class GAIN(nn.Module):
     is shown: 0.5 as in the paper (equation 7); 0, which looks like "observed", as in the original library (defect 21);
     1, which looks like "missing", as in the authors' code.
     hide_probability: how many of the observed variables of a row are hidden from the generator in training as well, and
-    have to be told, as a masked autoencoder learns (Du et al. 2023, arXiv:2309.13793); in [0, 1]. The paper has 0, where
-    the generator is never told what belongs into a missing cell.
+    have to be told, as a masked autoencoder learns (Du et al. 2023, arXiv:2309.13793); in [0, 1]. The paper has 0,
+    where the generator is never told what belongs into a missing cell.
     """
 
     columns: Tensor

@@ -8,19 +8,17 @@ from hypothesis import strategies as st
 from imblearn.over_sampling import SMOTE
 from sklearn.metrics import f1_score
 
-from dgm_ray.data import Metadata, Variable, discretize
+from dgm_ray.data import Metadata, Variable, discretize, from_codes, to_codes
 from dgm_ray.errors import ConfigurationError, DataError
 from dgm_ray.evaluation.augmentation import (
     Fold,
     ImbalancedLearn,
-    from_codes,
     from_sample,
     imbalanced_learn,
     quality,
     random_under,
     scores,
     summary,
-    to_codes,
 )
 
 LABELS = (np.arange(200) < 41).astype(np.int64)

@@ -15,32 +15,72 @@ from dgm_ray.imputers.miss_forest import Change
 
 @pytest.mark.parametrize("classes", [0, 2, 4])
 @pytest.mark.parametrize("depth", [None, 3])
-def test_a_forest_predicts_as_scikit_learns(classes: int, depth: int | None) -> None:
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_forest_is_scikit_learns(classes: int, depth: int | None, workers: int) -> None:
+    """Seed by seed, whether the trees are at hand or were loaded from arrays."""
     random = np.random.default_rng(0)
     rows, other = (random.random((count, 5), dtype=np.float32) for count in (80, 300))
     numbers = rows[:, 0] + random.random(80)
-    targets = np.digitize(rows[:, 0], np.linspace(0, 1, classes + 1)[1:-1]) if classes else numbers
-    options = {"n_estimators": 12, "max_depth": depth, "random_state": 3}
-    found = grow(rows, targets, classes=classes, **options).predict(other)
+    targets = 3 * np.digitize(rows[:, 0], np.linspace(0, 1, classes + 1)[1:-1]) if classes else numbers
+    options: dict[str, Any] = {"n_estimators": 12, "max_depth": depth, "max_features": "sqrt"}
+    grown = grow(rows, targets, other, classes=classes > 0, seed=3, workers=workers, **options)
+    loaded = Forest.from_arrays(grown.forest.to_arrays(), 5, "it")
+    assert grown.forest.trees
+    assert not loaded.trees
     kind = RandomForestClassifier if classes else RandomForestRegressor
-    expected = kind(**options).fit(rows, targets).predict(other)
-    if classes:
-        np.testing.assert_array_equal(found, expected)
-    else:
-        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    expected = kind(random_state=3, **options).fit(rows, targets).predict(other)
+    for found in (grown.predicted, grown.forest.predict(other), loaded.predict(other)):
+        np.testing.assert_allclose(found, expected, rtol=0 if classes else 1e-12)
 
 
 def test_the_out_of_bag_error_is_scikit_learns() -> None:
     random = np.random.default_rng(1)
     rows = random.random((200, 4), dtype=np.float32)
     numbers, labels = rows[:, 0] + 0.1 * random.random(200), (rows[:, 1] > 0.3).astype(int)
-    options = {"n_estimators": 60, "random_state": 5}
-    forest = RandomForestClassifier(oob_score=True, **options).fit(rows, labels)
-    assert grow(rows, labels, classes=2, **options).oob_error == pytest.approx(1 - forest.oob_score_)
-    regressor = RandomForestRegressor(oob_score=True, **options).fit(rows, numbers)
-    squared = grow(rows, numbers, classes=0, **options).oob_error ** 2
-    assert squared == pytest.approx(1 - regressor.oob_score_, rel=1e-6)  # R2 = 1 - squared error / variance
-    assert np.isnan(grow(rows, numbers, classes=0, n_estimators=1, random_state=0).oob_error), "some rows are unseen"
+
+    def error(targets: Any, classes: bool, n_estimators: int = 60) -> float:
+        grown = grow(rows, targets, rows[:0], classes=classes, n_estimators=n_estimators, seed=5, max_features=1.0)
+        return grown.forest.oob_error
+
+    options = {"n_estimators": 60, "random_state": 5, "oob_score": True, "max_features": 1.0}
+    assert error(labels, True) == pytest.approx(1 - RandomForestClassifier(**options).fit(rows, labels).oob_score_)
+    regressor = RandomForestRegressor(**options).fit(rows, numbers)
+    assert error(numbers, False) ** 2 == pytest.approx(1 - regressor.oob_score_, rel=1e-6)  # R2 = 1 - error / variance
+    assert np.isnan(error(numbers, False, 1)), "some rows are unseen"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("left", np.zeros(7, np.int64)),  # a child before its parent: a walk without end
+        ("right", np.full(7, 9)),
+        ("column", np.full(7, 4)),
+        ("threshold", np.zeros(2)),
+        ("starts", np.array([0, 2])),
+        ("classes", np.arange(2)),
+        ("oob", np.zeros(2)),
+    ],
+)
+def test_nodes_that_are_no_trees_are_refused(name: str, value: Any) -> None:
+    rows = np.eye(4, dtype=np.float32)
+    arrays = grow(rows, np.arange(4), rows[:0], classes=False, n_estimators=1, seed=4).forest.to_arrays()
+    nodes = len(arrays["left"])
+    assert nodes > 1
+    damaged = arrays | {name: value[:1].repeat(nodes) if len(value) == 7 else value}
+    with pytest.raises(DataError, match=r"it: is damaged: the nodes of a forest"):
+        Forest.from_arrays(damaged, 4, "it")
+
+
+def test_a_draw_is_a_value_that_was_observed() -> None:
+    random = np.random.default_rng(1)
+    rows = random.random((100, 3), dtype=np.float32)
+    numbers = rows[:, 0].astype(np.float64)
+    forest = grow(rows, numbers, rows[:0], classes=False, n_estimators=20, seed=0).forest
+    for one in (forest, Forest.from_arrays(forest.to_arrays(), 3, "it")):
+        drawn = one.draw(rows, np.random.default_rng(0))
+        assert np.isin(drawn, numbers).all()
+        np.testing.assert_allclose(drawn, numbers, atol=0.2)
+        np.testing.assert_array_equal(drawn, forest.draw(rows, np.random.default_rng(0)))
 
 
 @pytest.mark.parametrize(
@@ -84,6 +124,9 @@ def test_it_beats_means_and_modes_by_far(md7: Metadata, table: tuple[Any, Any]) 
     assert 1 < len(changes) <= 10
     assert set(forest.oob_error_) == {variable.name for variable in md7.variables}
     assert all(error < 0.7 for error in forest.oob_error_.values())
+    assert forest.figures().keys() == {"oob_nrmse", "oob_pfc"}
+    numerical = [forest.oob_error_[name] for name in ("n1", "n2")]
+    assert forest.figures()["oob_nrmse"] == pytest.approx(np.mean(numerical))
 
 
 def test_variables_are_visited_from_the_fewest_missing(md7: Metadata, table: tuple[Any, Any]) -> None:
@@ -141,9 +184,10 @@ def test_arrays_hold_all_of_it(md7: Metadata, table: tuple[Any, Any]) -> None:
         MissForest.from_arrays(renamed, arrays, "it")
     with pytest.raises(DataError, match="it: is no MissForest model"):
         MissForest.from_arrays(md7, {"format": np.array(1)}, "it")
-    del arrays["0.left"]
-    with pytest.raises(DataError, match="it: is damaged"):
-        MissForest.from_arrays(md7, arrays, "it")
+    with pytest.raises(DataError, match="it: is no MissForest model of this library's format 2"):
+        MissForest.from_arrays(md7, arrays | {"format": np.array(1)}, "it")
+    with pytest.raises(DataError, match=r"it: is damaged: '99\.left' belongs to no variable"):
+        MissForest.from_arrays(md7, arrays | {"99.left": np.array(1)}, "it")
 
 
 def test_a_variable_without_an_observed_cell_is_named(md7: Metadata, table: tuple[Any, Any]) -> None:
@@ -170,8 +214,3 @@ def test_whatever_the_table(seed: int, share: float, kinds: list[str]) -> None:
     np.testing.assert_array_equal(completed[~mask], rows[~mask])
     np.testing.assert_array_equal(completed, discretize(metadata, completed))
     assert np.isfinite(completed).all()
-
-
-def test_a_forest_is_arrays() -> None:
-    forest = grow(np.eye(4, dtype=np.float32), np.arange(4), classes=0, n_estimators=2, random_state=0)
-    assert isinstance(Forest.from_arrays(forest.to_arrays(), "it"), Forest)

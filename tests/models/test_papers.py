@@ -331,5 +331,6 @@ def test_gain_is_told_what_it_hides(make: Make, rows7: Any, md7: Metadata) -> No
     seen: list[Tensor] = []
     model.generator_loss.register_forward_pre_hook(lambda _, given: seen.extend(given))
     model.loss_of_generator(Batch(rows, mask))
-    assert torch.equal(seen[2], rows) and torch.equal(seen[3], mask), "hidden cells count as observed ones"
+    assert torch.equal(seen[2], rows)
+    assert torch.equal(seen[3], mask), "hidden cells count as observed ones"
     assert make(GAIN).model._hidden(rows, mask)[0] is rows
