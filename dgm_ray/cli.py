@@ -38,7 +38,7 @@ def schema() -> None:
 @app.command()
 def impute(
     configuration: Annotated[
-        Path, typer.Argument(help="What trains, such as a study's best.json; or a model that --save has written.")
+        Path, typer.Argument(help="A study's best.json, an imputer's name (gain), or a model that --save wrote.")
     ],
     table: Annotated[Path, typer.Argument(metavar="IN", help="Your table with missing cells: .csv, .tsv or .parquet.")],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="The completed table: .csv, .tsv or .parquet.")],
@@ -65,6 +65,8 @@ def impute(
       dgm-ray impute results/miss_forest/best.json my_table.csv completed.csv --save model.pt
 
       dgm-ray impute model.pt new_rows.csv completed.csv --draws 5
+
+      dgm-ray impute miss_forest my_table.csv completed.csv
     """
     with one_line_errors():
         from rich.console import Console

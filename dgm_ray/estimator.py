@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,17 @@ import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
 
 from dgm_ray.data import CellHoldout, FrameEncoder, Kind, MinMaxScaler, Prepared, Table
 from dgm_ray.errors import ConfigurationError, DataError, DGMError, ImputerError, TrainingError
 from dgm_ray.evaluation import Floats, complete, impute_rows
 from dgm_ray.imputers import BaseImputer, ImputerModel
-from dgm_ray.models import Imputes
+from dgm_ray.models import Draws, Imputes
 from dgm_ray.registry import TASKS, call, check_keys, parameters
 from dgm_ray.space import draws_of, read_draws, read_file
 from dgm_ray.tasks import train, train_imputer  # noqa: F401 (registers what can train)
+from dgm_ray.tasks.imputers import imputer_configuration
 from dgm_ray.tasks.trained import device_of
 from dgm_ray.tasks.training_task import TrainingTask
 from dgm_ray.training import DIVERGED, Training, load_states, modules_of, read_checkpoint, write_checkpoint
@@ -28,10 +30,7 @@ from dgm_ray.training.checkpoints import copy_states
 
 Report = Callable[[int, Mapping[str, float]], None]
 
-DEFAULT: dict[str, Any] = {
-    "task": "TrainImputer",
-    "arguments": {"imputer": {"factory": "MissForest", "arguments": {"n_estimators": 50}}, "epochs": 10},
-}
+DEFAULT = "miss_forest"
 _ARGUMENTS = "configuration.arguments"
 # What belongs to the table or to the run that a configuration was made for.
 _LEFT_OUT = ("data", "metadata", "scale_transform", "checkpoints", "logs", "logging")
@@ -49,11 +48,23 @@ class InMemory:
         return self.table
 
 
+class _Drawing(nn.Module):
+    """A model whose imputation is one of several."""
+
+    def __init__(self, model: Draws) -> None:
+        super().__init__()
+        self.model = model
+
+    def impute(self, features: Tensor, missing_mask: Tensor, *condition: Tensor) -> Tensor:
+        return self.model.draw(features, missing_mask, *condition)
+
+
 class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Fill the missing cells of a table with what a model has learned from it.
 
     configuration: what trains, ``{"task": ..., "arguments": {...}}`` or the path of such a file, as a study's
-        best.json. Its data is replaced by the table that ``fit`` gets; the rest stays. None: MissForest.
+        best.json. Its data is replaced by the table that ``fit`` gets; the rest stays. Or the name of an imputer, such
+        as "gain", whose batches are at most as large as the table. None: "miss_forest".
     kinds: "numerical", "binary" or "categorical" by column, where another would be inferred.
     epochs: instead of the configuration's. seed: of training, of what is hidden and of what is drawn.
     device: "cpu", "cuda" or "auto".
@@ -85,7 +96,10 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
 
     @classmethod
     def from_config(cls, path: str | Path, **given: Any) -> "Imputer":
-        """Return an imputer that trains as a file says, such as a study's best.json; given: other arguments."""
+        """Return an imputer that trains as a file says, such as a study's best.json, or one by its name.
+
+        given: other arguments. Raises ImputerError for a configuration that cannot train.
+        """
         _read(path)  # a mistake is found here, and not when a table is there
         return cls(path, **given)
 
@@ -103,7 +117,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
             data = CellHoldout(InMemory(table), 0.0, self.validation_probability, self.seed)
             prepared = self._prepared(data)
             assert prepared.scaler is not None  # the table is in the user's units
-            node = self._node(hidden=bool(prepared.validation.hidden_mask.any()))
+            node = self._node(table.rows, hidden=bool(prepared.validation.hidden_mask.any()))
             with _aside(self.seed):
                 training = _trained(_task(node, data), prepared, node, report)
                 self.validation_scores_ = training.evaluate()
@@ -176,7 +190,9 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
 
     def planned_epochs(self) -> int:
         """Return how many epochs ``fit`` trains at most."""
-        node = self._node(hidden=True)
+        if self.epochs is not None:
+            return self.epochs
+        node = _read(DEFAULT if self.configuration is None else self.configuration)
         if "epochs" in node["arguments"]:
             return int(node["arguments"]["epochs"])
         return int(parameters(TASKS.get(node["task"], "configuration.task"))["epochs"].default)
@@ -213,12 +229,12 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
             rule = f"{error.rule}, or hidden for validation: a lower validation_probability hides fewer"
             raise DataError(error.place, rule) from None
 
-    def _node(self, *, hidden: bool) -> dict[str, Any]:
+    def _node(self, rows: int, *, hidden: bool) -> dict[str, Any]:
         """Return the configuration without its data, with what this imputer's own arguments say.
 
-        hidden: cells are hidden for validation; if not, there is nothing to choose the best epoch by.
+        rows: of the table. hidden: cells are hidden for validation; if not, nothing tells which epoch is the best.
         """
-        node = DEFAULT if self.configuration is None else _read(self.configuration)
+        node = _read(DEFAULT if self.configuration is None else self.configuration)
         known, given = parameters(TASKS.get(node["task"], "configuration.task")), node["arguments"]
         arguments = {key: value for key, value in given.items() if key not in _LEFT_OUT}
         if "data" in given and not {"source", "factory"} & set(given["data"]):  # the original's files: other measures
@@ -227,6 +243,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
             arguments["architecture"] = read_file(arguments["architecture"])
         if "imputation" in known and ("imputation" not in arguments or arguments["imputation"] is None):
             arguments["imputation"] = {"factory": "MeanAndModesImputation"}  # what stands in a cell at first
+        if _is_name(self.configuration) and "batch_size" in arguments:
+            arguments["batch_size"] = min(arguments["batch_size"], rows)
         if not hidden:
             arguments |= {"keep_checkpoint_by_metric": None, "patience": None}
         arguments |= {} if self.epochs is None else {"epochs": self.epochs}
@@ -253,8 +271,11 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
             random = np.random.default_rng([self.seed, draw])
             filled = np.nan_to_num(features)
             return complete(metadata, model.imputer.draw(filled, np.isnan(features), random), features)
+        architecture, device = self.architecture_, device_of(self.device)  # type: ignore[arg-type]
+        if draw is not None and isinstance(model, Draws):
+            architecture = replace(architecture, model=_Drawing(model))
         with _aside(self.seed if draw is None else self.seed + 1 + draw):
-            return impute_rows(self.architecture_, metadata, features, device_of(self.device))  # type: ignore[arg-type]
+            return impute_rows(architecture, metadata, features, device)
 
     def _frame(self, X: Any, *, reset: bool) -> pd.DataFrame:  # noqa: N803
         """Return a table as a DataFrame, with the names that were learned where it has none."""
@@ -273,12 +294,18 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         return pd.DataFrame(cells, columns=names)
 
 
+def _is_name(configuration: Any) -> bool:
+    return isinstance(configuration, str | Path) and not Path(configuration).suffix
+
+
 def _read(configuration: Mapping[str, Any] | str | Path) -> dict[str, Any]:
     """Return a configuration that trains. Raises ImputerError for anything else."""
     with _value_errors():
         node: Any = configuration
         place = "configuration"
-        if isinstance(configuration, str | Path):
+        if _is_name(configuration):
+            node, place = imputer_configuration(str(configuration)), str(configuration)
+        elif isinstance(configuration, str | Path):
             node, place = read_file(Path(configuration)), str(configuration)
         if isinstance(node, Mapping) and "trial" in node:
             raise ConfigurationError(place, "is a search space: search it, and use the best.json that this writes")

@@ -37,14 +37,15 @@ def impute(
 ) -> list[Path]:
     """Write ``table`` completed to ``output``, or ``draws`` completions beside it, and return the paths.
 
-    configuration: what trains (JSON or YAML), on ``table`` or on the table ``train``; or a model that was saved.
+    configuration: what trains (JSON or YAML, or an imputer's name), on ``table`` or on the table ``train``; or a model
+    that was saved.
     save: where the trained model goes. drop: columns that are not learned from, and stay as they are. kinds:
     ``column=kind``, where another would be inferred. Raises ConfigurationError or DataError for what does not fit.
     """
     _check_paths(configuration, table, output, train, save)
     frame = read_frame(table)
     _check_dropped(frame, drop, table.name)
-    if configuration.suffix.lower() in CONFIGURATIONS:
+    if configuration.suffix.lower() in ("", *CONFIGURATIONS):
         given = {"kinds": _kinds(kinds) or None, "epochs": epochs, "seed": seed or 0, "device": device or "cpu"}
         imputer = Imputer.from_config(configuration, **given)
         rows = frame if train is None else read_frame(train)
@@ -79,9 +80,9 @@ def _check_paths(configuration: Path, table: Path, output: Path, train: Path | N
             raise ConfigurationError(name, "would overwrite what is read: give another path", str(path))
     if save is not None and save.resolve() == output.resolve():
         raise ConfigurationError("--save", "is OUT: give another path", str(save))
-    if save is not None and save.suffix.lower() in CONFIGURATIONS:
-        raise ConfigurationError("--save", "a model is no JSON or YAML: name it model.pt, for example", str(save))
-    if not configuration.exists():
+    if save is not None and save.suffix.lower() in ("", *CONFIGURATIONS):
+        raise ConfigurationError("--save", "a model needs a name such as model.pt", str(save))
+    if configuration.suffix and not configuration.exists():
         raise ConfigurationError(str(configuration), "there is no such configuration or model")
 
 

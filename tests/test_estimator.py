@@ -23,6 +23,7 @@ import dgm_ray
 from dgm_ray.errors import DGMError
 from dgm_ray.estimator import Imputer, ImputerError
 from dgm_ray.space import corners, draws_of, fill, read_draws, read_file
+from dgm_ray.tasks.imputers import imputer_names
 
 ROOT = Path(__file__).parents[1]
 
@@ -140,6 +141,22 @@ def test_a_studys_winner_trains_on_a_users_table(name: str) -> None:
     assert_completed(frame, done)
     pd.testing.assert_frame_equal(done, imputer.transform(frame))
     assert digest(imputer) == learned
+
+
+@pytest.mark.parametrize("name", imputer_names())
+def test_every_imputer_by_its_name(name: str) -> None:
+    frame = mixed(40)
+    imputer = Imputer(name, epochs=1).fit(frame)
+    assert_completed(frame, imputer.transform(frame))
+    assert_completed(frame, imputer.draws(frame, 1)[0])
+
+
+def test_a_vae_draws_what_is_likely() -> None:
+    frame = mixed(40)
+    imputer = Imputer("vae", epochs=1).fit(frame)
+    first, second = imputer.draws(frame, 2)
+    assert not first.equals(second)
+    assert_completed(frame, first)
 
 
 def test_it_is_lazy() -> None:
@@ -268,6 +285,7 @@ def test_an_array_for_a_table_with_names_warns() -> None:
             "arguments.batch_size: should be at most the 80 training rows, not 128",
         ),
         ("none.json", "none.json: "),
+        ("miss_forst", "no imputer is called 'miss_forst'; did you mean 'miss_forest'?"),
     ],
 )
 def test_configurations_that_do_not_fit(configuration: Any, message: str) -> None:

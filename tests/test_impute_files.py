@@ -99,6 +99,12 @@ def test_rows_that_were_not_trained_on(run: Run) -> None:
     assert_same_where_observed("new.csv", "out.csv")
 
 
+def test_an_imputer_by_its_name(run: Run) -> None:
+    done = run("means_and_modes", "people.csv", "out.csv", *KIND)
+    assert done.exit_code == 0, done.output
+    assert_same_where_observed("people.csv", "out.csv")
+
+
 def test_draws_are_files_of_their_own(run: Run) -> None:
     done = run("best.json", "people.csv", "made/out.csv", "--draws", 2, *KIND)
     assert done.exit_code == 0, done.output
@@ -138,9 +144,10 @@ BAD: list[tuple[list[Any], str]] = [
     (["best.json", "people.npy", "out.csv"], "people.npy: a .npy file has no columns' names"),
     (["best.json", "none.csv", "out.csv"], "none.csv: cannot be read: No such file or directory"),
     (["none.json", "people.csv", "out.csv"], "none.json: there is no such configuration or model"),
+    (["miss_forst", "people.csv", "out.csv"], "no imputer is called 'miss_forst'; did you mean 'miss_forest'?"),
     (["people.csv", "new.csv", "out.csv"], "people.csv: is not a checkpoint that can be read safely"),
     (["best.json", "people.csv", "out.csv", "--save", "best.json"], "--save: would overwrite what is read"),
-    (["best.json", "people.csv", "out.csv", "--save", "model.json"], "--save: a model is no JSON or YAML"),
+    (["best.json", "people.csv", "out.csv", "--save", "model.json"], "--save: a model needs a name such as model.pt"),
     (["best.json", "people.csv", "out.csv", "--kind", "zip"], "--kind: should be COLUMN=KIND, not 'zip'"),
     (["best.json", "people.csv", "out.csv", "--kind", "zp=binary"], "no column 'zp'; did you mean 'zip'?"),
     (["best.json", "people.csv", "out.csv", "--kind", "zip=text"], "kinds.zip: must be 'numerical', 'binary' or"),

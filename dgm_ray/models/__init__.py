@@ -7,7 +7,18 @@ from dgm_ray.models.gain import GAIN
 from dgm_ray.models.gan import GAN
 from dgm_ray.models.medgan import Decoded, MedGAN
 from dgm_ray.models.noise_search import NoiseSearch
-from dgm_ray.models.phase import Batch, Encodes, Imputes, Model, Phase, Reconstructs, Samples, draw_noise, parameters_of
+from dgm_ray.models.phase import (
+    Batch,
+    Draws,
+    Encodes,
+    Imputes,
+    Model,
+    Phase,
+    Reconstructs,
+    Samples,
+    draw_noise,
+    parameters_of,
+)
 from dgm_ray.models.vae import VAE
 
 MODELS = (ARAE, AutoEncoder, GAIN, GAN, MedGAN, VAE)
@@ -26,6 +37,7 @@ __all__ = [
     "Architecture",
     "Batch",
     "Decoded",
+    "Draws",
     "Encodes",
     "EncodesAndDecodes",
     "Imputes",

@@ -84,6 +84,14 @@ class Imputes(Protocol):
         """Return (rows, num_features) proposals for all cells; ``features`` are filled where the mask is 1."""
 
 
+@runtime_checkable
+class Draws(Protocol):
+    """A model that knows several ways to complete rows."""
+
+    def draw(self, features: Tensor, missing_mask: Tensor, *condition: Tensor) -> Tensor:
+        """Return one of several proposals for all cells, (rows, num_features); torch's random generator says which."""
+
+
 def draw_labels(rows: int, num_classes: int, device: torch.device) -> Tensor:
     """Return (rows,) class numbers, each class as likely, as float32."""
     return torch.randint(num_classes, (rows,), device=device).to(torch.float32)

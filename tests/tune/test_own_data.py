@@ -1,7 +1,6 @@
 """``--data my_table.csv`` puts a user's own table into any space."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from dgm_ray.cli import app
-from dgm_ray.data import Csv
 from dgm_ray.data.user_files import source_node
 from dgm_ray.errors import ConfigurationError
 from dgm_ray.tune.command import _checked
@@ -73,10 +71,8 @@ def test_files_of_features_have_no_source(small: dict[str, Any], write: Write, t
         Study.read(write(small), source=source_node(table))
 
 
-def test_the_kinds_are_shown(small: dict[str, Any], write: Write, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kinds_are_shown(small: dict[str, Any], write: Write, table: Path) -> None:
     study = Study.read(write(small), source=source_node(table))
-    data = replace(study.prepare(), encoder=Csv(table).read().encoder)
-    monkeypatch.setattr(Study, "prepare", lambda study: data)
     console = Console(record=True, width=120)
     _checked(study, console)
     text = console.export_text()
