@@ -108,6 +108,37 @@ def fetch(
             print(path)
 
 
+benchmark = typer.Typer(no_args_is_help=True, help="Compare what the library has, on many tables.")
+app.add_typer(benchmark, name="benchmark")
+
+
+@benchmark.command()
+def imputation(
+    datasets: Annotated[
+        str,
+        typer.Option(help="With commas: breast_cancer, wine, digits, a CSV or Parquet file, a folder of .npy files."),
+    ] = "breast_cancer,wine",
+    mechanisms: Annotated[str, typer.Option(help="With commas: mcar, mar, mnar, blocks.")] = "mcar",
+    rates: Annotated[str, typer.Option(help="Shares of the cells to hide, with commas.")] = "0.2",
+    imputers: Annotated[str, typer.Option(help="Names with commas, or all.")] = "all",
+    seeds: Annotated[int, typer.Option(min=1, help="Masks and first weights of each case.")] = 5,
+    output: Annotated[Path, typer.Option(help="The folder of the results.")] = Path("results/imputation"),
+    workers: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 2,
+    timeout: Annotated[float | None, typer.Option(help="Seconds that one imputer may take.")] = None,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster; Ray starts here by default.")] = None,
+) -> None:
+    """Compare imputers, each with its own default configuration, on every table, mechanism, rate and seed.
+
+    Prints a table with ranks, and writes it as results.md and results.html; every run is in results.parquet.
+
+    The same command goes on where it was stopped: what has been done is not done again.
+    """
+    with one_line_errors():
+        from dgm_ray.tune.benchmark import benchmark_imputation
+
+        benchmark_imputation(datasets, mechanisms, rates, imputers, seeds, output, workers, timeout, address)
+
+
 @data.command("list")
 def list_names() -> None:
     """Print the names of the data sets."""

@@ -4,6 +4,7 @@ The same forest as scikit-learn's RandomForestRegressor or RandomForestClassifie
 predicts all rows once, which gives the out-of-bag error and the wanted predictions together.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -155,11 +156,14 @@ def grow(
     seeds = [int(seed) for seed in _random(seed).randint(np.iinfo(np.int32).max, size=n_estimators)]
     outputs, kept, trees = max(len(found), 1), found.astype(np.int64), []
     total, times, predicted = np.zeros((len(rows), outputs)), np.zeros(len(rows)), np.zeros((len(others), outputs))
-    for tree, drawn, said in _in_threads(one, seeds, workers):
-        total += np.where(drawn[:, np.newaxis], 0, said[: len(rows)])
-        times += ~drawn
-        predicted += said[len(rows) :]
-        trees.append(tree)
+    with warnings.catch_warnings():
+        # scikit-learn's: many classes in few rows. They are categories, whatever their number.
+        warnings.filterwarnings("ignore", "The number of unique classes")
+        for tree, drawn, said in _in_threads(one, seeds, workers):
+            total += np.where(drawn[:, np.newaxis], 0, said[: len(rows)])
+            times += ~drawn
+            predicted += said[len(rows) :]
+            trees.append(tree)
     unknown = not times.all()  # some rows were in every tree's sample
     error = np.nan if unknown else _error(decided(total, times, kept), targets, classes)
     return Grown(_forest(trees, kept, error), decided(predicted, len(trees), kept))
