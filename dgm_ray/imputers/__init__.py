@@ -5,6 +5,7 @@ from dgm_ray.imputers.imputer import BaseImputer, Change, ImputerModel, Iteratio
 from dgm_ray.imputers.iterative_ridge import IterativeRidge
 from dgm_ray.imputers.k_nearest import KNearest
 from dgm_ray.imputers.miss_forest import MissForest
+from dgm_ray.imputers.missingpy_engine import MissingpyMissForest
 
 __all__ = [
     "BaseImputer",
@@ -15,4 +16,5 @@ __all__ = [
     "Iterations",
     "KNearest",
     "MissForest",
+    "MissingpyMissForest",
 ]

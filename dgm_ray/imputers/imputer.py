@@ -37,6 +37,12 @@ class BaseImputer(ABC):
     def iterations(self, features: Floats, missing_mask: Mask) -> Iterator[Change]:
         """Fit on (rows, num_features), yielding after each iteration; what stands under the mask is not looked at."""
 
+    def fit_transform(self, features: Floats, missing_mask: Mask) -> Floats:
+        """Fit on (rows, num_features) to the end, and return these very rows, completed."""
+        for _ in self.iterations(features, missing_mask):
+            pass
+        return self.transform(features, missing_mask)
+
     @abstractmethod
     def transform(self, features: Floats, missing_mask: Mask) -> Floats:
         """Return (rows, num_features) with values in missing cells; observed cells are as they were."""

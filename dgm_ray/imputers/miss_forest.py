@@ -51,6 +51,7 @@ class MissForest(BaseImputer):
     forests_: dict[int, Forest] = field(default_factory=dict, init=False)  # by the variable's number
     initial_: Floats | None = field(default=None, init=False)  # (num_features,) means and modes
     order_: list[int] = field(default_factory=list, init=False)
+    completed_: Floats | None = field(default=None, init=False)  # (rows, variables), of the fit; it is not saved
 
     def fit(
         self, features: Floats, missing_mask: Mask, report: Callable[[int, Change], None] | None = None
@@ -79,10 +80,20 @@ class MissForest(BaseImputer):
             change = self._change(current, new, mask)
             if before is not None and change.grew(before):
                 break
-            self.forests_, current, before = forests, new, change
+            self.forests_, self.completed_, current, before = forests, new, new, change
             yield change
             if not mask.any():
                 break
+
+    def fit_transform(self, features: Floats, missing_mask: Mask) -> Floats:
+        """Fit, and return these rows as the paper does: as they were completed while the forests were grown.
+
+        ``transform`` has the last round's forests alone, from means and modes on: it comes near.
+        """
+        self.fit(features, missing_mask)
+        assert self.completed_ is not None
+        completed, self.completed_ = self.completed_, None
+        return np.where(missing_mask | np.isnan(features), from_codes(self.metadata, completed), features)
 
     def transform(self, features: Floats, missing_mask: Mask) -> Floats:
         """Return (rows, num_features) with valid values in missing cells; observed cells are as they were.

@@ -23,8 +23,8 @@ class TrainImputer(TrainingTask):
     """Fit an imputer on a table, an iteration an epoch, and measure it on validation rows.
 
     data: where the rows come from, how they are split and which cells are hidden.
-    imputer: MissForest, KNearest, GaussianEM, IterativeRidge, NormalNoiseImputation, MeanAndModesImputation or
-        ZeroImputation.
+    imputer: MissForest, KNearest, GaussianEM, IterativeRidge, MissingpyMissForest (needs the extra missingpy),
+        NormalNoiseImputation, MeanAndModesImputation or ZeroImputation.
     epochs: iterations at most; it ends sooner when another would change nothing.
     seed: of the imputer; null draws one.
     keep_checkpoint_by_metric, patience, evaluate_every, checkpoints, logs: as in TrainAutoEncoder.

@@ -25,8 +25,6 @@ def test_a_forest_is_scikit_learns(classes: int, depth: int | None, workers: int
     options: dict[str, Any] = {"n_estimators": 12, "max_depth": depth, "max_features": "sqrt"}
     grown = grow(rows, targets, other, classes=classes > 0, seed=3, workers=workers, **options)
     loaded = Forest.from_arrays(grown.forest.to_arrays(), 5, "it")
-    assert grown.forest.trees
-    assert not loaded.trees
     kind = RandomForestClassifier if classes else RandomForestRegressor
     expected = kind(random_state=3, **options).fit(rows, targets).predict(other)
     for found in (grown.predicted, grown.forest.predict(other), loaded.predict(other)):
