@@ -1,0 +1,115 @@
+"""The test cells' values never reach a trial: neither what is sent to its process nor a model that looks at everything."""
+
+import pickle
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dgm_ray.data import MNAR, CellHoldout, Holdout, Metadata, Prepared, Table, Variable
+from dgm_ray.imputers import BaseImputer, Change
+from dgm_ray.registry import FACTORIES, TASKS, call, register
+
+SEEN: list[np.ndarray[Any, Any]] = []
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    """No two cells hold the same value, neither in the user's units nor scaled."""
+    values = np.random.default_rng(0).permutation(200 * 5).reshape(200, 5).astype(np.float32) / 7 + 1
+    values[np.random.default_rng(1).random(values.shape) < 0.05] = np.nan
+    return Table(Metadata(tuple(Variable(name, "numerical") for name in "abcde")), values, scaled=False)
+
+
+class Given:
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def read(self) -> Table:
+        return self.table
+
+
+@pytest.fixture
+def spy() -> Iterator[str]:
+    """The name of an imputer that keeps all it is shown."""
+
+    class Spy(BaseImputer):
+        def iterations(self, features: Any, missing_mask: Any) -> Iterator[Change]:
+            SEEN.append(features.copy())
+            yield Change(0.0, np.nan)
+
+        def transform(self, features: Any, missing_mask: Any) -> Any:
+            SEEN.append(features.copy())
+            return np.where(missing_mask, np.float32(0.5), features)
+
+        def to_arrays(self) -> dict[str, Any]:
+            return {}
+
+        def load_arrays(self, arrays: Any, place: str) -> None:
+            raise NotImplementedError
+
+    SEEN.clear()
+    register(Spy)
+    yield "Spy"
+    FACTORIES._entries.pop("Spy")
+
+
+def arrays_of(value: Any) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield every array of numbers that can be reached."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        yield value
+    elif isinstance(value, torch.Tensor):
+        yield value.numpy()
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from arrays_of(getattr(value, field.name))
+    elif isinstance(value, dict | list | tuple):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from arrays_of(one)
+
+
+def secrets_of(data: Prepared, table: Table) -> np.ndarray[Any, Any]:
+    """Return the true values of the test cells, in both units."""
+    assert data.test is not None
+    hidden = data.test.hidden_mask
+    values = np.concatenate([data.test.truth[hidden], table.features[data.test.row_ids][hidden]])
+    assert len(values) > 50
+    return values
+
+
+HOLDOUTS = {
+    "cells": lambda table: CellHoldout(Given(table)),
+    "cells not at random": lambda table: CellHoldout(Given(table), missing=MNAR()),
+    "rows": lambda table: Holdout(Given(table), train_missing_probability=0.2),
+}
+
+
+@pytest.mark.parametrize("name", HOLDOUTS)
+def test_what_is_sent_to_a_trial_holds_no_test_cell(name: str, table: Table) -> None:
+    data = HOLDOUTS[name](table).prepare()
+    sent = pickle.loads(pickle.dumps(replace(data, test=None)))
+    secrets, found = secrets_of(data, table), list(arrays_of(sent))
+    assert len(found) > 4
+    extremes = [] if data.scaler is None else [data.scaler.minimum, data.scaler.maximum]
+    assert extremes, "the scaler is looked at as well"
+    for array in found:
+        shared = np.intersect1d(array[~np.isnan(array)].astype(np.float32), secrets)
+        assert set(shared) <= {0.0, 1.0}, "only a scaled extreme may look the same"
+    assert any(np.isin(array, secrets).any() for array in arrays_of(data)), "the search finds what is there"
+
+
+@pytest.mark.parametrize("name", HOLDOUTS)
+def test_a_spy_sees_no_test_cell(name: str, table: Table, spy: str) -> None:
+    data = HOLDOUTS[name](table).prepare()
+    node = {"factory": "CellHoldout", "arguments": {"source": {"factory": "BreastCancer"}}}  # not read
+    task = call(TASKS.get("TrainImputer", "task"), {"data": node, "imputer": {"factory": spy}, "epochs": 3})
+    training = task.start(replace(data, test=None))
+    while not training.done:
+        training.advance()
+    assert len(SEEN) > 1
+    secrets = secrets_of(data, table)
+    for seen in SEEN:
+        assert set(np.intersect1d(seen[~np.isnan(seen)], secrets)) <= {0.0, 1.0}
