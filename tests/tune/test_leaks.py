@@ -1,4 +1,4 @@
-"""The test cells' values never reach a trial: neither what is sent to its process nor a model that looks at everything."""
+"""The values of test cells never reach a trial: not with what is sent to its process, not before a model that looks."""
 
 import pickle
 from collections.abc import Iterator
