@@ -1,7 +1,7 @@
 """Training: one loop for all models, the best weights, checkpoints, files that are written whole."""
 
 from dgm_ray.training.checkpoints import load_states, modules_of, read_checkpoint, write_checkpoint
-from dgm_ray.training.files import atomic, write_json, write_text
+from dgm_ray.training.files import append_line, atomic, write_json, write_text
 from dgm_ray.training.loop import Loop, batches, schedule
 from dgm_ray.training.training import CONVERGED, DIVERGED, EARLY, Best, Training
 
@@ -12,6 +12,7 @@ __all__ = [
     "Best",
     "Loop",
     "Training",
+    "append_line",
     "atomic",
     "batches",
     "load_states",

@@ -34,3 +34,17 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, node: Mapping[str, Any]) -> None:
     """Write a mapping as indented JSON, atomically. Raises ValueError for a number that JSON does not have."""
     write_text(path, json.dumps(node, indent=2, allow_nan=False) + "\n")
+
+
+def append_line(path: Path, text: str) -> None:
+    """Add a line to a text file; after a line that was cut short it begins a new one."""
+    with path.open("ab+") as file:
+        if file.tell() and not _ends_a_line(path):
+            file.write(b"\n")
+        file.write(text.encode() + b"\n")
+
+
+def _ends_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"

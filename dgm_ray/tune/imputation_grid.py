@@ -19,7 +19,7 @@ from dgm_ray.data import MAR, MCAR, MNAR, Blocks, CellHoldout, Mechanism, Prepar
 from dgm_ray.evaluation import Floats, complete
 from dgm_ray.evaluation.imputation_report import overall
 from dgm_ray.tasks.imputers import imputer_configuration
-from dgm_ray.training import atomic
+from dgm_ray.training import append_line, atomic, write_text
 from dgm_ray.tune.parallel import Pool, Worker
 
 MECHANISMS: dict[str, Mechanism] = {"mcar": MCAR(), "mar": MAR(), "mnar": MNAR(), "blocks": Blocks()}
@@ -99,20 +99,17 @@ class Grid:
         by_label = {run.label: run for run in self.waiting}
         failed: dict[str, str] = {}
         pool = Pool([Worker()] * workers, console, timeout=timeout)
-        with self._journal.open("a", encoding="utf-8") as journal:
-            for outcome in pool.run(_impute, self):
-                run, data = by_label[outcome.label], self._truth.pop(outcome.label)
-                if outcome.error:
-                    failed[run.key] = outcome.error
-                    console.print(f"failed: {outcome.label}: {outcome.error}", highlight=False, soft_wrap=True)
-                    continue
-                row = _scores(data, *outcome.result)
-                self.done[run.key] = row
-                journal.write(json.dumps({"run": run.key, **row}) + "\n")
-                journal.flush()
+        for outcome in pool.run(_impute, self):
+            run, data = by_label[outcome.label], self._truth.pop(outcome.label)
+            if outcome.error:
+                failed[run.key] = outcome.error
+                console.print(f"failed: {outcome.label}: {outcome.error}", highlight=False, soft_wrap=True)
+                continue
+            self.done[run.key] = _scores(data, *outcome.result)
+            append_line(self._journal, json.dumps({"run": run.key, **self.done[run.key]}))
         rows = []
         for run in self._runs:
-            found = self.done.get(run.key, {"error": failed.get(run.key, "was not run")})
+            found = self.done[run.key] if run.key in self.done else {"error": failed[run.key]}
             rows.append({**asdict(run.case), "imputer": run.imputer, **found})
         return pd.DataFrame(rows)
 
@@ -198,12 +195,10 @@ def write_tables(table: pd.DataFrame, best: pd.DataFrame, folder: Path) -> None:
     with atomic(folder / "results.parquet") as temporary:
         table.to_parquet(temporary, index=False)
     lines = [" | ".join(map(str, row)) for row in (best.columns, ["---"] * len(best.columns), *best.to_numpy())]
-    with atomic(folder / "results.md") as temporary:
-        temporary.write_text("".join(f"| {line} |\n" for line in lines), encoding="utf-8")
+    write_text(folder / "results.md", "".join(f"| {line} |\n" for line in lines))
     style = "body{font-family:sans-serif}td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #999}"
     style += "td:first-child{text-align:left}:root{color-scheme:light dark}"
     body = best.to_html(index=False, border=0)
     page = f"<!doctype html><meta charset=utf-8><title>Imputation</title><style>{style}</style>"
     page += f"<h1>RMSE over hidden cells, scaled to [0, 1]</h1>{body}\n"
-    with atomic(folder / "results.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(folder / "results.html", page)

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from dgm_ray.cli import app
 from dgm_ray.data import Wine
+from dgm_ray.training import append_line
 from dgm_ray.tune.imputation_grid import Case, Grid, Run, ranked, task_for
 
 
@@ -31,8 +32,11 @@ def test_ranks_are_within_a_seed_and_a_failure_is_last() -> None:
 def test_what_is_in_the_journal_is_not_done_again(tmp_path: Path) -> None:
     runs = [Run(Case("wine", "mcar", 0.2, seed), "means_and_modes") for seed in (0, 1, 2)]
     done = json.dumps({"run": runs[1].key, "rmse": 0.5})
-    (tmp_path / "runs.jsonl").write_text(f"{done}\n{done[:20]}\n", encoding="utf-8")  # the last line was cut short
+    journal = tmp_path / "runs.jsonl"
+    journal.write_text(f"{done}\n{done[:20]}", encoding="utf-8")  # the last line was cut short
     assert Grid({"wine": Wine()}, runs, tmp_path).waiting == [runs[0], runs[2]]
+    append_line(journal, json.dumps({"run": runs[2].key, "rmse": 0.5}))
+    assert Grid({"wine": Wine()}, runs, tmp_path).waiting == [runs[0]]
 
 
 def test_a_batch_is_no_larger_than_the_table() -> None:
