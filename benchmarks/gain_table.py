@@ -19,7 +19,7 @@ have it: at 20% it is 0.447 times the first, so the two are never compared.
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.epoch import CREDIT
-from dgm_ray.data import BreastCancer, CellHoldout, Npy, Prepared
+from dgm_ray.data import BreastCancer, CellHoldout, InMemory, Npy, Prepared
 from dgm_ray.errors import nearest
 from dgm_ray.evaluation import complete, impute_rows
 from dgm_ray.evaluation.imputation_report import overall
@@ -68,15 +68,28 @@ def main(
     output: Annotated[Path | None, typer.Option(help="A CSV file with a row for each run.")] = None,
 ) -> None:
     console = Console(width=120)
-    names = [name.strip() for name in only.split(",")] if only else list(IMPUTERS)
-    for name in names:
-        if name not in IMPUTERS:
-            raise SystemExit(f"error: --only: no imputer is called {name!r}{nearest(name, IMPUTERS)}")
+    names = chosen(only, IMPUTERS)
     sets = [name for name in data.split(",") if (DATA / name).is_dir()] or ["breast_cancer"]
     runs = [Run(one, name, seed) for one in sets for name in names for seed in range(seeds)]
     figures = measured(runs, workers, console, output)
     for one in sets:
         show(one, {name: [figures[Run(one, name, seed)] for seed in range(seeds)] for name in names}, console)
+
+
+def chosen(only: str, known: Collection[str]) -> list[str]:
+    """Return the names of the option --only, all if it is empty. Raises SystemExit for one that is not known."""
+    names = [name.strip() for name in only.split(",")] if only else list(known)
+    for name in names:
+        if name not in known:
+            raise SystemExit(f"error: --only: no imputer is called {name!r}{nearest(name, known)}")
+    return names
+
+
+def hidden(data: str, seed: int) -> Prepared:
+    """Return a data set with 20% of its cells hidden."""
+    folder = DATA / data
+    source = Npy(folder / "features.npy", folder / "metadata.json") if folder.is_dir() else BreastCancer()
+    return CellHoldout(source, 0.2, 0.0, seed).prepare()
 
 
 def measured(runs: list[Run], workers: int, console: Console, output: Path | None) -> dict[Run, dict[str, float]]:
@@ -101,9 +114,7 @@ def measured(runs: list[Run], workers: int, console: Console, output: Path | Non
 
 def score(run: Run) -> dict[str, float]:
     """Impute the hidden cells of a data set, and return how well."""
-    folder = DATA / run.data
-    source = Npy(folder / "features.npy", folder / "metadata.json") if folder.is_dir() else BreastCancer()
-    prepared = CellHoldout(source, 0.2, 0.0, run.seed).prepare()
+    prepared = hidden(run.data, run.seed)
     assert prepared.test is not None
     torch.set_num_threads(1)
     load_tasks()
@@ -127,8 +138,7 @@ def trained(task: str, node: Callable[[Prepared], Node]) -> Imputation:
     def impute(data: Prepared, seed: int) -> Any:
         from dgm_ray.registry import TASKS, call  # here: Ray sends this function, and must not send the registry
 
-        holdout = {"factory": "CellHoldout", "arguments": {"source": {"factory": "BreastCancer"}}}  # not read
-        common = {"data": holdout, "seed": seed, "keep_checkpoint_by_metric": None, "device": "cpu"}
+        common = {"data": CellHoldout(InMemory()), "seed": seed, "keep_checkpoint_by_metric": None, "device": "cpu"}
         made = call(TASKS.get(task, "task"), node(data) | common, path="arguments")
         training = made.start(data)
         while not training.done:

@@ -27,9 +27,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.epoch import CREDIT
-from dgm_ray.data import BreastCancer, CellHoldout, Npy, Prepared
-from dgm_ray.errors import ConfigurationError, nearest
+from benchmarks.gain_table import chosen, hidden
+from dgm_ray.data import Prepared
+from dgm_ray.errors import ConfigurationError
 from dgm_ray.evaluation import complete
 from dgm_ray.evaluation.imputation_report import overall
 from dgm_ray.imputers import MissForest, MissingpyMissForest
@@ -47,26 +47,16 @@ def main(
 ) -> None:
     """Measure, and print a table. The ratio is to ours: 3 means three times as long."""
     console = Console(width=120)
-    names = [name.strip() for name in only.split(",")] if only else list(IMPUTERS)
-    for name in names:
-        if name not in IMPUTERS:
-            raise SystemExit(f"error: --only: no imputer is called {name!r}{nearest(name, IMPUTERS)}")
+    names = chosen(only, IMPUTERS)
     runs: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for seed in range(repeats):
-        prepared = table(data, seed)
+        prepared = hidden(data, seed)
         for name in names:  # one after the other within a repeat: a busy machine is busy for all
             try:
                 runs[name].append(measured(partial(IMPUTERS[name], prepared, trees, rounds, seed, workers), prepared))
             except ConfigurationError as error:
                 console.print(f"left out: {name}: {error}", highlight=False, soft_wrap=True)
     show(f"{data}: 20% MCAR, {trees} trees, {rounds} rounds, {workers} processors", runs, console)
-
-
-def table(name: str, seed: int) -> Prepared:
-    """Return a data set with hidden cells."""
-    folder = CREDIT.parents[1] / name
-    source = Npy(folder / "features.npy", folder / "metadata.json") if folder.is_dir() else BreastCancer()
-    return CellHoldout(source, 0.2, 0.0, seed).prepare()
 
 
 def measured(impute: Callable[[], Any], data: Prepared) -> tuple[float, float]:

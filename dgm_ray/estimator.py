@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from dgm_ray.data import CellHoldout, FrameEncoder, Kind, MinMaxScaler, Prepared, Table
+from dgm_ray.data import CellHoldout, FrameEncoder, InMemory, Kind, MinMaxScaler, Prepared, Table
 from dgm_ray.errors import ConfigurationError, DataError, DGMError, ImputerError, TrainingError
 from dgm_ray.evaluation import Floats, complete, impute_rows
 from dgm_ray.imputers import BaseImputer, ImputerModel
@@ -22,7 +22,7 @@ from dgm_ray.models import Draws, Imputes
 from dgm_ray.registry import TASKS, call, check_keys, parameters
 from dgm_ray.space import draws_of, read_draws, read_file
 from dgm_ray.tasks import train, train_imputer  # noqa: F401 (registers what can train)
-from dgm_ray.tasks.imputers import imputer_configuration
+from dgm_ray.tasks.imputers import fitting, imputer_configuration
 from dgm_ray.tasks.trained import device_of
 from dgm_ray.tasks.training_task import TrainingTask
 from dgm_ray.training import DIVERGED, Training, load_states, modules_of, read_checkpoint, write_checkpoint
@@ -34,18 +34,6 @@ DEFAULT = "miss_forest"
 _ARGUMENTS = "configuration.arguments"
 # What belongs to the table or to the run that a configuration was made for.
 _LEFT_OUT = ("data", "metadata", "scale_transform", "checkpoints", "logs", "logging")
-
-
-@dataclass(frozen=True)
-class InMemory:
-    """A source that holds its table; None where nothing is to be read."""
-
-    table: Table | None = None
-
-    def read(self) -> Table:
-        """Return the table."""
-        assert self.table is not None
-        return self.table
 
 
 class _Drawing(nn.Module):
@@ -243,8 +231,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
             arguments["architecture"] = read_file(arguments["architecture"])
         if "imputation" in known and ("imputation" not in arguments or arguments["imputation"] is None):
             arguments["imputation"] = {"factory": "MeanAndModesImputation"}  # what stands in a cell at first
-        if _is_name(self.configuration) and "batch_size" in arguments:
-            arguments["batch_size"] = min(arguments["batch_size"], rows)
+        if _is_name(self.configuration):
+            arguments = fitting(arguments, rows)
         if not hidden:
             arguments |= {"keep_checkpoint_by_metric": None, "patience": None}
         arguments |= {} if self.epochs is None else {"epochs": self.epochs}

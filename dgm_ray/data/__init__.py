@@ -23,7 +23,7 @@ from dgm_ray.data.missing import (
 )
 from dgm_ray.data.missing_report import MarCheck, achieved, mar_check
 from dgm_ray.data.scaling import MinMaxScaler
-from dgm_ray.data.sources import BreastCancer, Digits, Npy, Wine, read_floats, read_mask
+from dgm_ray.data.sources import BreastCancer, Digits, InMemory, Npy, Wine, read_floats, read_mask
 from dgm_ray.data.splits import Prepared, Scored, Split
 from dgm_ray.data.statistics import discretize, means_and_modes
 from dgm_ray.data.table import Table, checked, class_numbers, read_npy
@@ -44,6 +44,7 @@ __all__ = [
     "CellHoldout",
     "FittedMechanism",
     "Holdout",
+    "InMemory",
     "Kind",
     "Learned",
     "MNARQuantile",

@@ -54,25 +54,32 @@ def family_of(series: "pd.Series", place: str) -> Family | None:
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """A numerical column.
-
-    dtype: what pandas calls its type. whole: only whole numbers fit. offset: is subtracted before float32 rounds, so
-    that numbers far from 0 and near each other stay apart.
-    """
+class _Numerical:
+    """A column that is one number a cell to a model. dtype: what pandas calls its type."""
 
     name: str | int
     dtype: str
-    whole: bool = False
-    offset: float = 0.0
 
-    family: ClassVar[Family] = "numbers"
     kind: ClassVar[Kind] = "numerical"
 
     @property
     def variable(self) -> Variable:
         """The variable that the cells are to a model."""
         return Variable(str(self.name), "numerical")
+
+
+@dataclass(frozen=True)
+class Numbers(_Numerical):
+    """A numerical column.
+
+    whole: only whole numbers fit. offset: is subtracted before float32 rounds, so
+    that numbers far from 0 and near each other stay apart.
+    """
+
+    whole: bool = False
+    offset: float = 0.0
+
+    family: ClassVar[Family] = "numbers"
 
     @property
     def detail(self) -> str:
@@ -117,24 +124,16 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Dates:
+class Dates(_Numerical):
     """A column of points in time: a numerical variable, in days since ``origin``.
 
     step: the longest of D, h, min and s that fits all cells; what is imputed is rounded to it.
     """
 
-    name: str | int
-    dtype: str
     origin: str
     step: str
 
     family: ClassVar[Family] = "dates"
-    kind: ClassVar[Kind] = "numerical"
-
-    @property
-    def variable(self) -> Variable:
-        """The variable that the cells are to a model."""
-        return Variable(str(self.name), "numerical")
 
     @property
     def detail(self) -> str:

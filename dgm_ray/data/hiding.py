@@ -40,8 +40,16 @@ def needed(rate: float | None) -> float:
     return rate
 
 
+class _Even:
+    """What hides without looking at cells."""
+
+    def among(self, known: Bools) -> Self:
+        """Return itself: a share of all cells is the same share of any."""
+        return self
+
+
 @dataclass(frozen=True, eq=False)
-class Groups:
+class Groups(_Even):
     """Each group of variables is hidden together, whatever the cells hold.
 
     group_of: of each variable, the number that its group draws with.
@@ -57,13 +65,9 @@ class Groups:
         hidden = {group: uniforms(row_ids, group, self.seed, purpose) < chance for group in set(self.group_of)}
         return of_features(self.metadata, np.stack([hidden[group] for group in self.group_of], axis=1))
 
-    def among(self, known: Bools) -> Self:
-        """Return itself: a share of all cells is the same share of any."""
-        return self
-
 
 @dataclass(frozen=True, eq=False)
-class OneOf:
+class OneOf(_Even):
     """In a share of the rows one of several patterns is hidden, whatever the cells hold.
 
     patterns: (patterns, num_variables), True where hidden. weights: (patterns,), their sum 1.
@@ -85,10 +89,6 @@ class OneOf:
         chosen = np.searchsorted(np.cumsum(self.weights) * (rate / most), draws, side="right")
         nothing = np.zeros_like(self.patterns[:1])
         return of_features(self.metadata, np.vstack([self.patterns, nothing])[chosen])
-
-    def among(self, known: Bools) -> Self:
-        """Return itself: a share of all cells is the same share of any."""
-        return self
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,6 +40,18 @@ class Npy:
         return checked(Table(metadata, features, labels), str(self.features))
 
 
+@dataclass(frozen=True)
+class InMemory:
+    """A source that holds its table; None where rows are prepared already and nothing is read."""
+
+    table: Table | None = None
+
+    def read(self) -> Table:
+        """Return the table."""
+        assert self.table is not None
+        return self.table
+
+
 @register
 @dataclass(frozen=True)
 class BreastCancer:

@@ -24,6 +24,13 @@ def imputer_configuration(name: str, place: str = "imputer") -> dict[str, Any]:
     return deepcopy(known[name])
 
 
+def fitting(arguments: dict[str, Any], rows: int) -> dict[str, Any]:
+    """Return a task's arguments with batches that are at most as large as the table."""
+    if "batch_size" not in arguments:
+        return arguments
+    return arguments | {"batch_size": min(arguments["batch_size"], rows)}
+
+
 @cache
 def _configurations() -> dict[str, dict[str, Any]]:
     return read_file(FILE)

@@ -49,7 +49,8 @@ def benchmark_imputation(
             case.prepare(sources[case.dataset])  # a table or a rate that will not do is found before anything is run
     grid = Grid(sources, [Run(case, name) for case in cases for name in names], output)
     console = Console() if Console().is_terminal else Console(width=160)
-    console.print(f"{len(cases) * len(names)} runs, {len(grid.done)} are in {output} already", highlight=False)
+    runs = len(cases) * len(names)
+    console.print(f"{runs} runs, {runs - len(grid)} are in {output} already", highlight=False)
     if len(grid):
         from dgm_ray.tune.cluster import start_ray
         from dgm_ray.tune.settings import Resources

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from dgm_ray.data import MAR, MCAR, MNAR, Blocks, CellHoldout, Mechanism, Prepared, Source
+from dgm_ray.data import MAR, MCAR, MNAR, Blocks, CellHoldout, InMemory, Mechanism, Prepared, Source
 from dgm_ray.evaluation import Floats, complete
 from dgm_ray.evaluation.imputation_report import overall
-from dgm_ray.tasks.imputers import imputer_configuration
+from dgm_ray.tasks.imputers import fitting, imputer_configuration
 from dgm_ray.training import append_line, atomic, write_text
 from dgm_ray.tune.parallel import Pool, Worker
 
@@ -152,11 +152,8 @@ def task_for(name: str, rows: int, seed: int) -> Any:
     from dgm_ray.registry import TASKS, call
 
     configuration = imputer_configuration(name)
-    arguments = configuration["arguments"]
-    if "batch_size" in arguments:
-        arguments["batch_size"] = min(arguments["batch_size"], rows)
-    unread = {"factory": "CellHoldout", "arguments": {"source": {"factory": "BreastCancer"}}}
-    given = arguments | {"data": unread, "seed": seed, "device": "cpu"}
+    unread = CellHoldout(InMemory())
+    given = fitting(configuration["arguments"], rows) | {"data": unread, "seed": seed, "device": "cpu"}
     return call(TASKS.get(configuration["task"], "task"), given, path=f"imputers.{name}")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dgm_ray.data import MNAR, CellHoldout, Holdout, Metadata, Prepared, Table, Variable
+from dgm_ray.data import MNAR, CellHoldout, Holdout, InMemory, Metadata, Prepared, Table, Variable
 from dgm_ray.imputers import BaseImputer, Change
 from dgm_ray.registry import FACTORIES, TASKS, call, register
 
@@ -22,14 +22,6 @@ def table() -> Table:
     values = np.random.default_rng(0).permutation(200 * 5).reshape(200, 5).astype(np.float32) / 7 + 1
     values[np.random.default_rng(1).random(values.shape) < 0.05] = np.nan
     return Table(Metadata(tuple(Variable(name, "numerical") for name in "abcde")), values, scaled=False)
-
-
-class Given:
-    def __init__(self, table: Table) -> None:
-        self.table = table
-
-    def read(self) -> Table:
-        return self.table
 
 
 @pytest.fixture
@@ -81,9 +73,9 @@ def secrets_of(data: Prepared, table: Table) -> np.ndarray[Any, Any]:
 
 
 HOLDOUTS = {
-    "cells": lambda table: CellHoldout(Given(table)),
-    "cells not at random": lambda table: CellHoldout(Given(table), missing=MNAR()),
-    "rows": lambda table: Holdout(Given(table), train_missing_probability=0.2),
+    "cells": lambda table: CellHoldout(InMemory(table)),
+    "cells not at random": lambda table: CellHoldout(InMemory(table), missing=MNAR()),
+    "rows": lambda table: Holdout(InMemory(table), train_missing_probability=0.2),
 }
 
 
