@@ -71,7 +71,7 @@ def components_of(model: Callable[..., Any]) -> dict[str, Any]:
     hidden = {"hidden_layers": {"sizes": [8]}}
     head = {**hidden, "output_layer": output}
     has_decoder = "autoencoder" in asked and "generator" in asked
-    gain, arae, vae = (model.__name__ == name for name in ("GAIN", "ARAE", "VAE"))
+    gain, arae, vae, masked = (model.__name__ == name for name in ("GAIN", "ARAE", "VAE", "MaskedAutoEncoder"))
     embedded = {"input_layer": {}, **hidden}
     autoencoder = "MultiVariableVAE" if vae else "MultiVariableAutoEncoder"
     loss = {"reconstruction_loss": {"factory": "MultiReconstructionLoss"}}
@@ -94,12 +94,18 @@ def components_of(model: Callable[..., Any]) -> dict[str, Any]:
         catalogue["discriminator"] = {"factory": "MultiInputGAINDiscriminator", "arguments": embedded}
         catalogue["generator_loss"] = {"factory": "GAINGeneratorLoss", "arguments": loss}
         catalogue["discriminator_loss"] = {"factory": "GAINDiscriminatorLoss"}
+    if masked:
+        small = {"hidden_layers": {"width": 8, "dropout": 0.1}}
+        catalogue["autoencoder"] = {"factory": "MultiVariableMaskedAutoEncoder", "arguments": small}
+        catalogue["reconstruction_loss"] = {"factory": "MultiReconstructionLoss"}
     for name in asked:
         if name.endswith("_optimizer"):
             trained = name.removesuffix("_optimizer")
             catalogue[name] = {"factory": "Adam", "arguments": {"parameters": [trained], "lr": 0.01}}
     sizes = {"noise_size": 5, "code_size": 4}
-    needed = {name for name in sizes if name in asked} | ({"code_size"} if "autoencoder" in asked else set())
+    needed = {name for name in sizes if name in asked} | (
+        {"code_size"} if "autoencoder" in asked and not masked else set()
+    )
     return {
         "arguments": {name: size for name, size in sizes.items() if name in needed},
         "components": {name: catalogue[name] for name in asked if name in catalogue},

@@ -5,6 +5,7 @@ from dgm_ray.models.architecture import Architecture, build_architecture, build_
 from dgm_ray.models.autoencoder import AutoEncoder, EncodesAndDecodes
 from dgm_ray.models.gain import GAIN
 from dgm_ray.models.gan import GAN
+from dgm_ray.models.masked_autoencoder import MaskedAutoEncoder
 from dgm_ray.models.medgan import Decoded, MedGAN
 from dgm_ray.models.noise_search import NoiseSearch
 from dgm_ray.models.phase import (
@@ -21,7 +22,7 @@ from dgm_ray.models.phase import (
 )
 from dgm_ray.models.vae import VAE
 
-MODELS = (ARAE, AutoEncoder, GAIN, GAN, MedGAN, VAE)
+MODELS = (ARAE, AutoEncoder, GAIN, GAN, MaskedAutoEncoder, MedGAN, VAE)
 # The original's tasks that train the same model: what differs is the component "autoencoder".
 ALIASES = {"TrainDeNoisingAutoEncoder": AutoEncoder, "TrainMIDA": AutoEncoder}
 
@@ -33,6 +34,7 @@ __all__ = [
     "MODELS",
     "VAE",
     "AutoEncoder",
+    "MaskedAutoEncoder",
     "MedGAN",
     "Architecture",
     "Batch",

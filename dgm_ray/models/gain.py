@@ -13,7 +13,7 @@ from dgm_ray.data import Metadata
 from dgm_ray.errors import ConfigurationError
 from dgm_ray.models.phase import Batch, Phase
 from dgm_ray.nn import Optimizer, expectations
-from dgm_ray.nn.masks import column_variables, draw_mask
+from dgm_ray.nn.masks import column_variables, draw_mask, hide
 from dgm_ray.registry import NonNegativeInt, Probability, Shared
 
 
@@ -91,9 +91,7 @@ class GAIN(nn.Module):
         """Return features and missing mask with ``hide_probability`` of the variables missing as well, as zeros."""
         if not self._hides:
             return features, missing_mask
-        hidden = draw_mask(self.columns, self._num_variables, missing_mask.shape[0], self.hide_probability)
-        also = (hidden != 0) & (missing_mask == 0)
-        return torch.where(also, 0.0, features), torch.where(also, 1.0, missing_mask)
+        return hide(self.columns, self._num_variables, features, missing_mask, self.hide_probability)
 
     def hint(self, missing_mask: Tensor) -> Tensor:
         """Return the mask where it is shown, ``hint_unrevealed`` elsewhere: (rows, num_features)."""

@@ -9,9 +9,10 @@ from dgm_ray.nn.adversarial import (
     WGANGeneratorLoss,
 )
 from dgm_ray.nn.autoencoding import AutoEncoderLoss, Outputs, VAELoss
+from dgm_ray.nn.averaged import Averaged
 from dgm_ray.nn.feed_forward import FeedForward
 from dgm_ray.nn.gain import GAINDiscriminatorLoss, GAINGeneratorLoss
-from dgm_ray.nn.hidden import HiddenLayers
+from dgm_ray.nn.hidden import HiddenLayers, ResidualLayers
 from dgm_ray.nn.imputation import (
     ImputationLayer,
     MeanAndModesImputation,
@@ -34,12 +35,14 @@ from dgm_ray.nn.noise import AdditiveNormalNoise, Dropout, MultiInputDropout
 from dgm_ray.nn.optimizers import SGD, Adam, Optimizer, WGANOptimizer
 from dgm_ray.nn.outputs import MultiOutputLayer, SingleOutputLayer
 from dgm_ray.nn.reconstruction import MSE, RMSE, MultiReconstructionLoss
+from dgm_ray.nn.standardized import Standardized
 from dgm_ray.nn.validation import ValidationImputationLoss, ValidationReconstructionLoss
 
 __all__ = [
     "Adam",
     "AdditiveNormalNoise",
     "AutoEncoderLoss",
+    "Averaged",
     "Conditional",
     "ConditionalLayer",
     "Dropout",
@@ -66,11 +69,13 @@ __all__ = [
     "Outputs",
     "RMSE",
     "ReLU",
+    "ResidualLayers",
     "SGD",
     "Sigmoid",
     "SingleInputLayer",
     "SingleOutputLayer",
     "SoftmaxSampling",
+    "Standardized",
     "Tanh",
     "VAELoss",
     "ValidationImputationLoss",

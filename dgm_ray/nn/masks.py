@@ -60,6 +60,18 @@ def draw_mask(
     return marked.T.index_select(1, columns)  # (rows, num_features)
 
 
+def hide(
+    columns: Tensor, num_variables: int, features: Tensor, missing_mask: Tensor, probability: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return features and missing mask with each observed variable, with ``probability``, missing as well, as zeros.
+
+    features, missing_mask: (rows, num_features), as are the new ones. columns, num_variables: as ``draw_mask`` says.
+    """
+    hidden = draw_mask(columns, num_variables, missing_mask.shape[0], probability)
+    also = (hidden != 0) & (missing_mask == 0)
+    return torch.where(also, 0.0, features), torch.where(also, 1.0, missing_mask)
+
+
 def generate_mask(
     metadata: Metadata,
     rows: int,

@@ -1,3 +1,6 @@
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -6,7 +9,7 @@ from dgm_ray.data.metadata import Metadata, Variable
 from dgm_ray.errors import ConfigurationError
 from dgm_ray.nn.activations import LeakyReLU, Sigmoid, SoftmaxSampling, Tanh
 from dgm_ray.nn.feed_forward import FeedForward
-from dgm_ray.nn.hidden import HiddenLayers
+from dgm_ray.nn.hidden import HiddenLayers, ResidualLayers
 from dgm_ray.nn.inputs import MiniBatchAveraging, MultiInputLayer, SingleInputLayer, embedding_size
 from dgm_ray.nn.outputs import MultiOutputLayer, SingleOutputLayer
 from dgm_ray.registry import Lazy, Scope, build
@@ -147,6 +150,27 @@ def test_hidden_layers_by_hand() -> None:
     features = torch.rand(3, 2)
     middle = torch.tanh(first(features)) + features
     torch.testing.assert_close(layer(features), torch.tanh(second(middle)) + middle)
+
+
+def test_residual_layers_by_hand() -> None:
+    torch.manual_seed(0)
+    made = ResidualLayers(3, width=4, blocks=1, expansion=2, dropout=0.5).eval()
+    weights = {name: value.numpy() for name, value in made.state_dict().items()}
+    rows = torch.randn(5, 3)
+
+    def affine(key: str, values: Any) -> Any:
+        return values @ weights[f"{key}.weight"].T + weights[f"{key}.bias"]
+
+    def normal(values: Any) -> Any:  # the layer norm's weights are 1 and 0
+        return (values - values.mean(1, keepdims=True)) / np.sqrt(values.var(1, keepdims=True) + 1e-5)
+
+    first = affine("layers.0", rows.numpy())
+    inner = np.maximum(affine("layers.1.block.1", normal(first)), 0)
+    expected = np.maximum(normal(first + affine("layers.1.block.4", inner)), 0)
+    np.testing.assert_allclose(made(rows).detach(), expected, rtol=1e-4, atol=1e-5)
+    assert made.output_size == 4
+    made.train()
+    assert not torch.equal(made(rows), made(rows)), "dropout"
 
 
 @pytest.mark.parametrize("sizes", [(4,), (3, 4), (1,)])

@@ -12,8 +12,10 @@ from dgm_ray.evaluation import complete, impute_rows
 from dgm_ray.imputers import BaseImputer
 from dgm_ray.models import ALIASES, MODELS, Imputes
 from dgm_ray.registry import FACTORIES, TASKS, call
+from dgm_ray.tasks.configuration import load_tasks
 from dgm_ray.tasks.imputers import imputer_configuration, imputer_names
 
+load_tasks()
 DATA = {"factory": "CellHoldout", "arguments": {"source": {"factory": "BreastCancer"}}}
 
 
