@@ -26,7 +26,7 @@ from dgm_ray.nn import (
     expectations,
 )
 from dgm_ray.nn.masks import column_variables, hide, inverse_mask
-from dgm_ray.registry import Fraction, Lazy, Probability, Shared, register
+from dgm_ray.registry import Fraction, Lazy, NonNegativeFloat, Probability, Shared, register
 
 
 @register
@@ -51,10 +51,12 @@ class MaskedAutoEncoder(nn.Module):
 
     hide_probability: how many of the observed variables of a row are hidden from the network in a step, in [0, 1]; the
     paper's 0.5 is much for tables of which much is missing already.
+    seen_weight: of the loss of the cells that are shown, beside 1 for those that are hidden; the paper has both alike.
     """
 
     columns: Tensor
     hide_probability: Tensor
+    seen_weight: Tensor
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class MaskedAutoEncoder(nn.Module):
         reconstruction_loss: Shared[nn.Module],
         *,
         hide_probability: Probability = 0.2,
+        seen_weight: NonNegativeFloat = 1.0,
     ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
@@ -71,7 +74,8 @@ class MaskedAutoEncoder(nn.Module):
         self._optimizer = autoencoder_optimizer
         self._num_variables = len(metadata.variables)
         self.register_buffer("columns", column_variables(metadata), persistent=False)
-        self.register_buffer("hide_probability", torch.tensor(float(hide_probability)), persistent=False)
+        for name, value in {"hide_probability": hide_probability, "seen_weight": seen_weight}.items():
+            self.register_buffer(name, torch.tensor(float(value)), persistent=False)
 
     def phases(self) -> list[Phase]:
         return [Phase("autoencoder", self._optimizer, self.loss)]
@@ -80,8 +84,10 @@ class MaskedAutoEncoder(nn.Module):
         """Return how far what is told is from the cells that were observed, a scalar."""
         missing = torch.zeros_like(batch.features) if batch.missing_mask is None else batch.missing_mask
         seen, mask = hide(self.columns, self._num_variables, batch.features, missing, self.hide_probability)
-        loss: Tensor = self.reconstruction_loss(self.autoencoder(seen, mask), batch.features, inverse_mask(missing))
-        return loss
+        told = self.autoencoder(seen, mask)
+        hidden: Tensor = self.reconstruction_loss(told, batch.features, mask - missing)
+        shown: Tensor = self.reconstruction_loss(told, batch.features, inverse_mask(mask))
+        return hidden + self.seen_weight * shown
 
     def reconstruct(self, features: Tensor, missing_mask: Tensor, *condition: Tensor) -> Tensor:
         with expectations(self):

@@ -1,9 +1,10 @@
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
-from dgm_ray.data import Metadata
+from dgm_ray.data import Metadata, Variable
 from dgm_ray.models import Batch, MaskedAutoEncoder, build_architecture
 from tests.conftest import components_of
 
@@ -37,6 +38,21 @@ def test_hidden_cells_are_not_seen_and_missing_cells_are_not_told(md7: Metadata,
     model = made(md7, hide_probability=0.5).model
     changed = torch.where(hidden, 1 - rows, rows)
     assert not torch.equal(first, loss(changed)), "a hidden cell is"
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, 0.3])
+def test_the_loss_is_that_of_hidden_cells_and_of_shown_ones(weight: float, rows7: Any) -> None:
+    metadata = Metadata((Variable("a", "numerical", 1), Variable("b", "numerical", 1)))
+    rows, missing = torch.from_numpy(rows7[:, [0, 6]].copy()), torch.zeros(120, 2)
+    missing[::3, 0] = 1
+    model = made(metadata, hide_probability=0.4, seen_weight=weight).model.train()
+    calls: list[Any] = []
+    model.autoencoder.register_forward_hook(lambda _, inputs, outputs: calls.append((inputs[1], outputs)))
+    loss = model.loss(Batch(rows, missing))
+    mask, told = (one.detach().numpy() for one in calls[0])
+    errors, hidden = (told - rows.numpy()) ** 2, (mask != 0) & (missing.numpy() == 0)
+    expected = errors[hidden].mean() + weight * errors[mask == 0].mean()
+    np.testing.assert_allclose(loss.item(), expected, rtol=1e-5)
 
 
 def test_it_learns_what_others_tell(md7: Metadata) -> None:
