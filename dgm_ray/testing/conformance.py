@@ -37,9 +37,9 @@ def check_imputer(
 ) -> list[CheckResult]:
     """Check that an imputer does what every imputer must; return how each check ended.
 
-    imputer: unfitted, with ``fit(X)`` and ``transform(X)`` on a DataFrame or an array of floats in which NaN is missing;
-        it is left as it is. What is not there is skipped with a reason: text (said by scikit-learn's tags), a seed
-        (``random_state`` or ``seed``), ``draws(X, n)``, ``save(path)`` and ``load(path)``, pickling, a ``device``.
+    imputer: unfitted, with ``fit(X)`` and ``transform(X)`` on a DataFrame or an array of floats in which NaN is
+        missing; it is left as it is. What is not there is skipped with a reason: text (scikit-learn's tags may promise
+        it), a seed (``random_state`` or ``seed``), ``draws(X, n)``, ``save(path)`` and ``load(path)``, a ``device``.
     skip: names of checks to leave out.
     expected_failures: by a check's name, the reason why it fails; one that passes fails: the list stays true.
 

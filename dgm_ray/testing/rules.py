@@ -119,30 +119,26 @@ def skip_unless(holds: Any, reason: str) -> None:
 
 
 def parameters_of(imputer: Any) -> set[str]:
-    """Return the names of an imputer's parameters."""
-    return set(imputer.get_params(deep=False)) if hasattr(imputer, "get_params") else set()
+    """Return the names of an imputer's parameters, its parts' (``estimator__random_state``) as well."""
+    return set(imputer.get_params()) if hasattr(imputer, "get_params") else set()
 
 
 def fitted_on_text(imputer: Any, table: pd.DataFrame) -> Any:
-    """Return an imputer that was fitted on a table with text. Raises SkipTest for one that takes none.
+    """Return an imputer that was fitted on a table with text. Raises SkipTest for one that refuses it.
 
-    What scikit-learn's tags promise (``input_tags.string``) is required; one without tags may refuse.
+    One whose tags promise text, by scikit-learn's ``input_tags.string``, may not refuse.
     """
-    if hasattr(imputer, "__sklearn_tags__"):
-        skip_unless(get_tags(imputer).input_tags.string, "its tags say that it takes no text (input_tags.string)")
-        return fitted(imputer, table)
     try:
         return fitted(imputer, table)
     except (TypeError, ValueError) as error:
-        raise SkipTest(f"it takes no text: {error}") from error
+        if promises(imputer, "string"):
+            raise
+        raise SkipTest(f"it takes no text: {' '.join(str(error).split())}") from error
 
 
-def takes_types(imputer: Any) -> bool:
-    """Tell whether an imputer says, by scikit-learn's tags, that it takes columns of all types."""
-    if not hasattr(imputer, "__sklearn_tags__"):
-        return False
-    tags = get_tags(imputer).input_tags
-    return bool(tags.string and tags.categorical)
+def promises(imputer: Any, *tags: str) -> bool:
+    """Tell whether scikit-learn's input tags of an imputer say that it takes such columns; False if it has none."""
+    return hasattr(imputer, "__sklearn_tags__") and all(getattr(get_tags(imputer).input_tags, tag) for tag in tags)
 
 
 def digest(imputer: Any) -> str | None:
