@@ -5,6 +5,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -48,6 +49,14 @@ def test_ours(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [one.name for one in results] == list(CHECKS)
     skipped = {one.name for one in results if one.status == "skipped"}
     assert skipped == (set() if torch.cuda.is_available() else {"check_gpu_to_cpu"})
+
+
+@pytest.mark.skipif(find_spec("missingpy") is None, reason="missingpy is not installed")
+def test_missingpys() -> None:
+    """It learns anew from the rows it completes, as the package it stands for."""
+    arguments = {"imputer": {"factory": "MissingpyMissForest", "arguments": {"n_estimators": 5, "max_iterations": 2}}}
+    reasons = dict.fromkeys(("check_row_order", "check_batch_size"), "it learns from the rows that it completes")
+    check_imputer(Imputer({"task": "TrainImputer", "arguments": arguments}, epochs=1), expected_failures=reasons)
 
 
 FOREST = RandomForestRegressor(5, max_depth=4, random_state=0)
@@ -144,11 +153,14 @@ def refuses(when: Any, error: Exception) -> Any:
 
 
 def fills(values: Any) -> Any:
-    """Return what fills with ``values(imputer, table, result)`` instead."""
+    """Return what fills numbers with ``values(imputer, table, result)`` instead."""
 
     def hook(imputer: Any, X: Any, done: Any) -> Any:
-        table, result = pd.DataFrame(X), pd.DataFrame(done)
-        return result.where(table.notna().to_numpy(), values(imputer, table, result))
+        result = pd.DataFrame(done).copy()
+        numbers = list(result.select_dtypes("number"))
+        table, own = pd.DataFrame(X)[numbers], result[numbers]
+        result[numbers] = own.where(table.notna().to_numpy(), values(imputer, table, own))
+        return result
 
     return hook
 
@@ -159,7 +171,7 @@ def counts(imputer: Any, X: Any, done: Any) -> Any:
 
 
 def learns(imputer: Any, X: Any, done: Any) -> Any:
-    imputer.fills_ = [fill + 1 for fill in imputer.fills_]
+    imputer.fills_ = [fill + 1 if isinstance(fill, float) else fill for fill in imputer.fills_]
     return done
 
 
@@ -230,56 +242,100 @@ def unseen(table: pd.DataFrame) -> bool:
 
 NO, ROW = ValueError("no"), ValueError("a row")
 BROKEN = [
-    ("observed_cells_are_untouched", Broken(None, lambda i, X, done: done.astype(np.float32).astype(np.float64))),
-    ("observed_cells_are_untouched", Broken(None, lambda i, X, done: done + 0.0)),  # -0.0 becomes 0.0
-    ("observed_cells_are_untouched", Broken(None, lambda i, X, done: done.iloc[:, 1:])),
-    ("input_is_left_alone", Broken(None, in_place)),
-    ("transform_never_trains", Broken(None, counts)),
-    ("transform_never_trains", Broken(lambda i, X: None, learns)),  # cannot be pickled
-    ("row_order", Broken(None, fills(lambda i, X, done: done + 0.1 * np.arange(len(X))[:, np.newaxis]))),
-    ("batch_size", Broken(None, fills(lambda i, X, done: done + 0.1 * len(X)))),
-    ("complete_table", Broken(refuses(lambda X: X.notna().all(axis=None), NO))),
-    ("gaps_where_training_had_none", Broken(remember_gaps, fills(lambda i, X, done: np.where(i.gaps_, done, np.nan)))),
-    ("all_missing_row", Broken(None, fills(lambda i, X, done: X.mean(axis=1).to_numpy()[:, np.newaxis] + 0 * done))),
-    ("all_missing_column", Broken(refuses(all_missing, KeyError("weight")))),
-    ("all_missing_column", Broken(refuses(all_missing, NO))),
-    ("all_missing_column_of_new_rows", Broken(None, refuses(all_missing, ValueError("weight")))),
-    ("constant_column", Broken(refuses(constant, NO))),
-    ("constant_column", Broken(None, fills(lambda i, X, done: done + 1))),
-    ("few_rows", Broken(refuses(lambda X: len(X) < 10, ROW))),
-    ("one_row", Broken(refuses(lambda X: len(X) == 1, NO))),
-    ("one_row", Broken(None, refuses(lambda X: len(X) == 1, ROW))),
-    ("one_column", Broken(refuses(lambda X: X.shape[1] == 1, NO))),
-    ("arrays", Broken(None, lambda i, X, done: pd.DataFrame(done))),
-    ("arrays", Broken(None, lambda i, X, done: done.astype(np.float64))),
-    ("labels", Broken(None, lambda i, X, done: done.reset_index(drop=True))),
-    ("labels", Broken(None, lambda i, X, done: done.iloc[:, ::-1])),
-    ("types_of_columns", Broken(None, lambda i, X, done: done.astype(object))),
-    ("bounds", Broken(None, fills(lambda i, X, done: 2 * done))),
-    ("categories", Broken(None, lambda i, X, done: X.fillna(dict.fromkeys(X, "none")) if "city" in X else done)),
-    ("categories", PromisesText(no_text)),
-    ("unseen_category", Broken(None, refuses(unseen, KeyError("city")))),
-    ("unseen_category", Broken(None, refuses(unseen, NO))),
-    ("unseen_category", Broken(None, lambda i, X, done: done.replace("Atlantis", "Rome"))),
-    ("same_seed", Broken(None, fills(lambda i, X, done: np.random.random(X.shape)))),  # noqa: NPY002
-    ("draws", DrawsFewer()),
-    ("draws", DrawsAnew()),
-    ("save_and_load", Forgets()),
-    ("pickle", PicklesLess()),
-    ("gpu_to_cpu", AnotherOnCPU()),
+    (
+        "observed_cells_are_untouched",
+        Broken(None, lambda i, X, done: done.astype(np.float32).astype(np.float64)),
+        "'height', row 0: an observed cell is another",
+    ),
+    (
+        "observed_cells_are_untouched",
+        Broken(None, lambda i, X, done: done + 0.0),
+        "'dose', row 0: an observed cell is another",
+    ),  # -0.0 becomes 0.0
+    (
+        "observed_cells_are_untouched",
+        Broken(None, lambda i, X, done: done.iloc[:, 1:]),
+        "A table of shape .60, 5. came back as .60, 4.",
+    ),
+    ("input_is_left_alone", Broken(None, in_place), "filled in place"),
+    ("transform_never_trains", Broken(None, counts), "What it holds has changed"),
+    (
+        "transform_never_trains",
+        Broken(lambda i, X: None, learns),
+        "The same rows twice: column 'height'",
+    ),  # cannot be pickled
+    (
+        "row_order",
+        Broken(None, fills(lambda i, X, done: done + 0.1 * np.arange(len(X))[:, np.newaxis])),
+        "In another order: column 'height'",
+    ),
+    (
+        "batch_size",
+        Broken(None, fills(lambda i, X, done: done + 0.1 * len(X))),
+        "At once, and 1 at a time: column 'height'",
+    ),
+    ("complete_table", Broken(refuses(lambda X: X.notna().all(axis=None), NO)), "It raised ValueError: no"),
+    (
+        "gaps_where_training_had_none",
+        Broken(remember_gaps, fills(lambda i, X, done: np.where(i.gaps_, done, np.nan))),
+        "'height', row .*: a cell is still missing",
+    ),
+    (
+        "all_missing_row",
+        Broken(None, fills(lambda i, X, done: X.mean(axis=1).to_numpy()[:, np.newaxis] + 0 * done)),
+        "'height', row 3: a cell is still missing",
+    ),
+    ("all_missing_column", Broken(refuses(all_missing, KeyError("weight"))), "It raised KeyError: 'weight'"),
+    ("all_missing_column", Broken(refuses(all_missing, NO)), "does not say 'weight': no"),
+    (
+        "all_missing_column_of_new_rows",
+        Broken(None, refuses(all_missing, ValueError("weight"))),
+        "It raised ValueError: weight",
+    ),
+    ("constant_column", Broken(refuses(constant, NO)), "does not say 'weight': no"),
+    ("constant_column", Broken(None, fills(lambda i, X, done: done + 1)), "'weight': .71.5. is no cell of it"),
+    ("few_rows", Broken(refuses(lambda X: len(X) < 10, ROW)), "It raised ValueError: a row"),
+    ("one_row", Broken(refuses(lambda X: len(X) == 1, NO)), "does not say 'row': no"),
+    ("one_row", Broken(None, refuses(lambda X: len(X) == 1, ROW)), "It raised ValueError: a row"),
+    ("one_column", Broken(refuses(lambda X: X.shape[1] == 1, NO)), "does not say 'column': no"),
+    ("arrays", Broken(None, lambda i, X, done: pd.DataFrame(done)), "An array came back as DataFrame"),
+    ("arrays", Broken(None, lambda i, X, done: done.astype(np.float64)), "float32 came back as float64"),
+    ("labels", Broken(None, lambda i, X, done: done.reset_index(drop=True)), "The index is another"),
+    ("labels", Broken(None, lambda i, X, done: done.iloc[:, ::-1]), "The columns came back as .'dose', 'glucose'"),
+    ("types_of_columns", Broken(None, lambda i, X, done: done.astype(object)), "'height': float64 came back as object"),
+    ("bounds", Broken(None, fills(lambda i, X, done: 2 * done)), "'height': .340.* is not within 15.* and 18"),
+    (
+        "categories",
+        Broken(None, lambda i, X, done: X.fillna(dict.fromkeys(X, "none")) if "city" in X else done),
+        "'city': .'none'. is no category",
+    ),
+    ("categories", PromisesText(no_text), "It raised TypeError: no text"),
+    ("unseen_category", Broken(None, refuses(unseen, KeyError("city"))), "It raised KeyError: 'city'"),
+    ("unseen_category", Broken(None, refuses(unseen, NO)), "does not say 'city': no"),
+    (
+        "unseen_category",
+        Broken(None, lambda i, X, done: done.replace("Atlantis", "Rome")),
+        "'city', row 0: an observed cell is another",
+    ),
+    ("same_seed", Broken(None, fills(lambda i, X, done: np.random.random(X.shape))), "Twice: column 'height'"),  # noqa: NPY002
+    ("draws", DrawsFewer(), "Asked for 3, it returned 2"),
+    ("draws", DrawsAnew(), "Drawn twice: column 'height'"),
+    ("save_and_load", Forgets(), "Before and after: column 'height'"),
+    ("pickle", PicklesLess(), "Before and after: column 'height'"),
+    ("gpu_to_cpu", AnotherOnCPU(), "GPU and CPU: column 'height'"),
 ]
 
 
 def test_what_is_broken_below_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert {one.status for one in check_imputer(Means())} == {"passed"}
-    assert {f"check_{name}" for name, _ in BROKEN} == set(CHECKS)
+    assert {f"check_{name}" for name, *_ in BROKEN} == set(CHECKS)
 
 
-@pytest.mark.parametrize(("name", "imputer"), BROKEN, ids=[name for name, _ in BROKEN])
-def test_each_check_can_fail(name: str, imputer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "imputer", "found"), BROKEN, ids=[name for name, *_ in BROKEN])
+def test_each_check_can_fail(name: str, imputer: Any, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(AssertionError, match=rf"^check_{name}: [A-Z`].*\. ") as caught:
+    with pytest.raises(AssertionError, match=rf"^check_{name}: [A-Z`].*\. .*{found}") as caught:
         CHECKS[f"check_{name}"](imputer)
     assert "\n" not in str(caught.value)
 
