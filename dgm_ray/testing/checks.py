@@ -142,12 +142,11 @@ def check_constant_column(imputer: Any) -> None:
 
 @check
 def check_few_rows(imputer: Any) -> None:
-    """Tables of a few rows, fewer than a batch, are learned from and completed."""
+    """Few rows are completed, and in fit learned from or refused by a ValueError about the batch they do not fill."""
+    completed(fitted(imputer, numbers()), numbers(3, seed=1))
     train = numbers(6, missing=0)
     train.iloc[1, 0] = train.iloc[4, 2] = np.nan
-    imputer = fitted(imputer, train)
-    for table in (train, numbers(3, seed=1)):
-        completed(imputer, table)
+    completed_or_refused(lambda: completed(fitted(imputer, train), train), "batch")
 
 
 @check
@@ -204,13 +203,15 @@ def check_types_of_columns(imputer: Any) -> None:
 
 @check
 def check_bounds(imputer: Any) -> None:
-    """Imputed numbers lie between the smallest and the largest that training has observed in their column."""
+    """Imputed (and drawn) numbers lie between the smallest and the largest that training observed in their column."""
     train, unseen = numbers(), numbers(20, seed=1)
     unseen[["height", "glucose"]] = [250.0, -10.0]  # far beyond: the others must not follow
     unseen[["weight", "dose"]] = unseen.loc[0] = np.nan
     imputer = fitted(imputer, train)
-    for table in (train, unseen):
-        done = completed(imputer, table)
+    pairs = [(table, completed(imputer, table)) for table in (train, unseen)]
+    if hasattr(imputer, "draws"):
+        pairs += [(unseen, completion(one, unseen)) for one in imputer.draws(unseen.copy(), 2)]
+    for table, done in pairs:
         for name in train:
             low, high = train[name].min(), train[name].max()
             cells = done[name][table[name].isna()]
@@ -256,7 +257,8 @@ def check_same_seed(imputer: Any) -> None:
 def check_draws(imputer: Any) -> None:
     """``draws(X, n)`` returns n completed tables, the same at every call."""
     skip_unless(hasattr(imputer, "draws"), "it has no draws(X, n)")
-    imputer, unseen = fitted(imputer, numbers()), numbers(20, seed=1)
+    imputer, tables = _learned(imputer)
+    unseen = tables(20, seed=1)
     first, second = ([completion(one, unseen) for one in imputer.draws(unseen.copy(), 3)] for _ in range(2))
     require(len(first) == 3, f"Asked for 3, it returned {len(first)}.")
     for one, other in zip(first, second, strict=True):

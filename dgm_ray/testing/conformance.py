@@ -23,10 +23,12 @@ class CheckResult(NamedTuple):
 def imputer_checks(imputer: Any, *, skip: Iterable[str] = ()) -> Iterator[tuple[Any, Check]]:
     """Yield pairs of a copy of the imputer and a check to call with it: all checks but those to skip, by name.
 
-    Raises ConfigurationError for a name that no check has.
+    Raises ConfigurationError for a name that no check has, or for what is no imputer.
     """
     left_out = set(skip)
     _require_known("skip", left_out)
+    if isinstance(imputer, type) or not (hasattr(imputer, "fit") and hasattr(imputer, "transform")):
+        raise ConfigurationError("imputer", "should be an object with fit(X) and transform(X)", imputer)
     for name, check in CHECKS.items():
         if name not in left_out:
             yield clone(imputer, safe=False), check
@@ -47,7 +49,7 @@ def check_imputer(
     docstrings of ``dgm_ray.testing.checks``. Two answers are right where a table cannot be learned from (a column that
     is all missing or constant, a single row or column) or holds a category that training never saw: it is refused by a
     ValueError that names the column (the row), or completed. Another exception, or a cell left missing, is not.
-    Raises ConfigurationError for a name that no check has.
+    Raises ConfigurationError for a name that no check has, or for what is no imputer.
     """
     expected = {} if expected_failures is None else dict(expected_failures)
     _require_known("expected_failures", expected)
