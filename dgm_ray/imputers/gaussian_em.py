@@ -4,7 +4,8 @@ Source: Dempster, Laird and Rubin 1977, "Maximum likelihood from incomplete data
 distribution: Little and Rubin 2002, "Statistical Analysis with Missing Data", section 11.2.
 
 Differs from the books: tables are mixed. A binary variable is its number; a categorical one its one-hot columns without
-the last, hidden together, and completed by the category that is expected most.
+the last, hidden together, and completed by the category that is expected most. Numbers stay within those observed:
+a line knows no end.
 """
 
 from collections.abc import Iterator
@@ -133,6 +134,10 @@ class GaussianEM(BaseImputer):
     tolerance: NonNegativeFloat = 1e-3
     center_: Doubles = field(default_factory=lambda: np.empty(0), init=False)  # (kept columns,), observed means
     scale_: Doubles = field(default_factory=lambda: np.empty(0), init=False)  # observed standard deviations
+    low_: Doubles = field(
+        default_factory=lambda: np.empty(0), init=False
+    )  # (kept columns,), of numbers the least observed
+    high_: Doubles = field(default_factory=lambda: np.empty(0), init=False)  # the largest
     normal_: Normal | None = field(default=None, init=False)  # of the scaled columns
 
     @property
@@ -154,6 +159,10 @@ class GaussianEM(BaseImputer):
         hidden = mask[:, self._kept]
         observed = np.where(hidden, np.nan, features[:, self._kept].astype(np.float64))
         self.center_, self.scale_ = np.nanmean(observed, axis=0), np.nanstd(observed, axis=0)
+        numerical = [one.kind == "numerical" for one in self.metadata.variables for _ in range(one.size)]
+        bounded = np.array(numerical)[self._kept]  # shares of a category are compared with each other as they are
+        self.low_ = np.where(bounded, np.nanmin(observed, axis=0), -np.inf)
+        self.high_ = np.where(bounded, np.nanmax(observed, axis=0), np.inf)
         rows = self._scaled(observed)
         self.normal_ = Normal(np.zeros(rows.shape[1]), np.diag((self.scale_ > 0) + LEAST))
         before = self._finished(np.zeros_like(rows), features, mask)
@@ -181,10 +190,12 @@ class GaussianEM(BaseImputer):
     def to_arrays(self) -> Arrays:
         """Return the normal distribution and the units it is in."""
         return {
-            "format": np.array(1),
+            "format": np.array(2),
             "names": described(self.metadata),
             "center": self.center_,
             "scale": self.scale_,
+            "low": self.low_,
+            "high": self.high_,
             "mean": self._normal().mean,
             "covariance": self._normal().covariance,
         }
@@ -192,10 +203,14 @@ class GaussianEM(BaseImputer):
     def load_arrays(self, arrays: Arrays, place: str) -> None:
         """Take what ``to_arrays`` returned. Raises DataError for what is something else, or of another table."""
         size = len(self._kept)
-        shapes: Shapes = {"center": (size,), "scale": (size,), "mean": (size,), "covariance": (size, size)}
-        check_arrays(arrays, "GaussianEM", 1, self.metadata, shapes, place)
-        self.center_, self.scale_ = arrays["center"].astype(np.float64), arrays["scale"].astype(np.float64)
-        self.normal_ = Normal(arrays["mean"].astype(np.float64), arrays["covariance"].astype(np.float64))
+        shapes: Shapes = {
+            **dict.fromkeys(("center", "scale", "low", "high", "mean"), (size,)),
+            "covariance": (size, size),
+        }
+        check_arrays(arrays, "GaussianEM", 2, self.metadata, shapes, place)
+        numbers = {name: arrays[name].astype(np.float64) for name in shapes}
+        self.center_, self.scale_, self.low_, self.high_ = (numbers[key] for key in ("center", "scale", "low", "high"))
+        self.normal_ = Normal(numbers["mean"], numbers["covariance"])
 
     @property
     def _kept(self) -> NDArray[np.int64]:
@@ -232,7 +247,8 @@ class GaussianEM(BaseImputer):
     def _finished(self, completed: Doubles, features: Floats, mask: Mask) -> Floats:
         """Return valid features (rows, num_features) of scaled rows (rows, kept columns) where the mask is True."""
         expected = np.ones((len(completed), self.metadata.num_features), np.float32)
-        expected[:, self._kept] = completed * self.scale_ + self.center_
+        unscaled = completed * self.scale_ + self.center_
+        expected[:, self._kept] = np.clip(unscaled, self.low_, self.high_)
         for variable, columns in zip(self.metadata.variables, self.metadata.slices, strict=True):
             if variable.kind == "categorical":
                 expected[:, columns.stop - 1] -= expected[:, columns.start : columns.stop - 1].sum(axis=1)

@@ -1,4 +1,7 @@
-"""What every imputer must do. They are found by the registry: a new one is tested without being named here."""
+"""What every imputer must do beside the checks of dgm_ray.testing (tests/test_testing.py), on features and masks.
+
+They are found by the registry: a new one is tested without being named here.
+"""
 
 import hashlib
 import inspect
@@ -95,33 +98,6 @@ def test_it_beats_means_and_modes(name: str, md7: Metadata, table: Any) -> None:
 
 
 @IMPUTERS
-def test_transform_learns_nothing(name: str, md7: Metadata, table: Any) -> None:
-    rows, mask = table
-    imputer = fitted(name, md7, rows[:200], mask[:200])
-    before = state(imputer)
-    first = imputer.transform(rows[200:], mask[200:])
-    imputer.draw(rows, mask, np.random.default_rng(0))
-    assert state(imputer) == before
-    np.testing.assert_array_equal(first, imputer.transform(rows[200:], mask[200:]))
-
-
-@IMPUTERS
-def test_the_same_seed_gives_the_same(name: str, md7: Metadata, table: Any) -> None:
-    rows, mask = table
-    first, again = (
-        fitted(
-            name,
-            md7,
-            rows,
-            mask,
-        )
-        for _ in range(2)
-    )
-    assert state(first) == state(again)
-    np.testing.assert_array_equal(first.transform(rows, mask), again.transform(rows, mask))
-
-
-@IMPUTERS
 def test_arrays_hold_all_of_it(name: str, md7: Metadata, table: Any) -> None:
     rows, mask = table
     imputer = fitted(name, md7, rows, mask)
@@ -163,20 +139,6 @@ def test_what_stands_under_the_mask_is_not_looked_at(name: str, md7: Metadata, t
 
 
 @IMPUTERS
-def test_rows_do_not_depend_on_their_neighbours(name: str, md7: Metadata, table: Any) -> None:
-    if name in LEARN_AGAIN:
-        pytest.skip("it learns from the rows that it completes")
-    rows, mask = table
-    imputer = fitted(name, md7, rows[:200], mask[:200])
-    together = imputer.transform(rows, mask)
-    shuffled = np.random.default_rng(0).permutation(240)
-    np.testing.assert_allclose(imputer.transform(rows[shuffled], mask[shuffled]), together[shuffled], rtol=1e-5)
-    for number in (0, 210):
-        alone = imputer.transform(rows[number : number + 1], mask[number : number + 1])
-        np.testing.assert_allclose(alone[0], together[number], rtol=1e-5)
-
-
-@IMPUTERS
 def test_the_order_of_the_rows_that_it_learns_from(name: str, md7: Metadata, table: Any) -> None:
     if name in ORDER_COUNTS:
         pytest.skip(ORDER_COUNTS[name])
@@ -184,22 +146,6 @@ def test_the_order_of_the_rows_that_it_learns_from(name: str, md7: Metadata, tab
     shuffled = np.random.default_rng(0).permutation(240)
     one, other = fitted(name, md7, rows, mask), fitted(name, md7, rows[shuffled], mask[shuffled])
     np.testing.assert_allclose(one.transform(rows, mask), other.transform(rows, mask), rtol=1e-4)
-
-
-@IMPUTERS
-def test_rows_without_an_observed_cell(name: str, md7: Metadata, table: Any) -> None:
-    rows, mask = table
-    mask = mask.copy()
-    mask[:3] = True
-    imputer = fitted(name, md7, rows, mask)
-    completed = imputer.transform(rows, mask)
-    assert np.isfinite(completed).all()
-    np.testing.assert_array_equal(completed[:3], discretize(md7, completed[:3]))
-    assert rows[:, 0].min() <= completed[0, 0] <= rows[:, 0].max()
-    if name not in LEARN_AGAIN:
-        np.testing.assert_array_equal(
-            imputer.transform(np.full((1, 13), NAN), np.ones((1, 13), np.bool_))[0], completed[0]
-        )
 
 
 @IMPUTERS
@@ -243,17 +189,6 @@ def test_columns_that_do_not_vary(name: str, md7: Metadata, table: Any) -> None:
     np.testing.assert_allclose(completed[:, :2], rows[:, :2], rtol=1e-6)
     np.testing.assert_array_equal(completed[:, 3:6], rows[:, 3:6])
     np.testing.assert_allclose(imputer.draw(rows, mask, np.random.default_rng(0))[:, 0], 7, rtol=1e-3)
-
-
-@IMPUTERS
-def test_complete_rows_stay(name: str, md7: Metadata, table: Any) -> None:
-    rows, mask = table
-    complete = np.zeros_like(mask)
-    imputer = fitted(name, md7, rows, complete)
-    np.testing.assert_array_equal(imputer.transform(rows, complete), rows)
-    if name not in LEARN_AGAIN:
-        completed = imputer.transform(rows, mask)
-        assert np.isfinite(completed).all()
 
 
 @IMPUTERS
