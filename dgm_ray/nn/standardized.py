@@ -10,7 +10,8 @@ class Standardized(nn.Module):
     """A network of (features, missing_mask) that sees and makes standardised numbers: (rows, num_features).
 
     Numerical columns lose the mean of the cells that were observed in training so far, and are divided by their
-    deviation; what the network returns is brought back. Missing cells are 0 for it. Other columns stay as they are.
+    deviation; what the network returns is brought back, and in evaluation stays between the smallest and the largest
+    of these cells. Missing cells are 0 for it. Other columns stay as they are.
 
     The statistics are exact over all batches seen (Chan, Golub and LeVeque 1979), and are kept with the weights.
     """
@@ -19,14 +20,18 @@ class Standardized(nn.Module):
     count: Tensor
     mean: Tensor
     squares: Tensor
+    low: Tensor
+    high: Tensor
 
     def __init__(self, metadata: Metadata, network: nn.Module, /) -> None:
         super().__init__()
         self.network = network
         kinds = [variable.kind == "numerical" for variable in metadata.variables for _ in range(variable.size)]
         self.register_buffer("numerical", torch.tensor(kinds, dtype=torch.float32), persistent=False)
-        for name in ("count", "mean", "squares"):  # of observed cells, (num_features,)
-            self.register_buffer(name, torch.zeros(metadata.num_features))
+        zeros, infinite = torch.zeros(metadata.num_features), torch.full((metadata.num_features,), torch.inf)
+        starts = {"count": zeros, "mean": zeros, "squares": zeros, "low": infinite, "high": -infinite}
+        for name, start in starts.items():  # of observed cells, (num_features,)
+            self.register_buffer(name, start.clone())
 
     def forward(self, features: Tensor, missing_mask: Tensor) -> Tensor:
         if self.training:
@@ -36,7 +41,10 @@ class Standardized(nn.Module):
         mean = self.numerical * self.mean
         standard = torch.where(missing_mask != 0, 0.0, (features - mean) / deviation)
         outputs: Tensor = mean + deviation * self.network(standard, missing_mask)
-        return outputs
+        if self.training:
+            return outputs
+        bounded = (self.numerical != 0) & (self.count > 0)
+        return torch.where(bounded, outputs.clamp(self.low, self.high), outputs)
 
     @torch.no_grad()
     def _observe(self, features: Tensor, missing_mask: Tensor) -> None:
@@ -50,3 +58,5 @@ class Standardized(nn.Module):
         self.squares += squares + change.square() * self.count * count / total
         self.mean += change * count / total
         self.count += count
+        self.low.copy_(torch.minimum(self.low, torch.where(missing_mask == 0, features, torch.inf).amin(dim=0)))
+        self.high.copy_(torch.maximum(self.high, torch.where(missing_mask == 0, features, -torch.inf).amax(dim=0)))

@@ -40,6 +40,22 @@ def test_statistics_are_those_of_all_observed_cells(md7: Metadata, rows7: Any) -
     np.testing.assert_allclose(back[:, numbers][mask[:, numbers]], means[:, numbers][mask[:, numbers]], rtol=1e-5)
 
 
+def test_in_evaluation_numbers_stay_between_those_that_were_observed(md7: Metadata, rows7: Any) -> None:
+    made, mask = Standardized(md7, Spy()), torch.zeros(120, 13)
+    rows = torch.from_numpy(rows7)
+    assert torch.equal(made.eval()(rows * 9, mask), rows * 9), "nothing was observed yet"
+    mask[:, 6] = 1
+    made.train()(rows, mask)
+    assert torch.equal(made(9 * rows, torch.zeros(120, 13))[:, 0] > 1, rows[:, 0] * 9 > 1), "training is free"
+    made = Standardized(md7, Spy())
+    made.train()(rows, mask)
+    told = made.eval()(torch.cat([9 * rows, -9 * rows]), torch.zeros(240, 13)).numpy()
+    assert told[:, 0].min() == rows7[:, 0].min()
+    assert told[:, 0].max() == rows7[:, 0].max()
+    assert told[:, 6].max() > 1, "never observed"
+    assert told[:, 1].max() == 9, "not a number"
+
+
 def test_what_stands_in_a_missing_cell_does_not_matter(md7: Metadata, rows7: Any) -> None:
     rows, mask = torch.from_numpy(rows7.copy()), torch.zeros(120, 13)
     mask[::2, 0] = 1
