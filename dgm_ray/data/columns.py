@@ -34,8 +34,11 @@ _WHOLE = 2.0**53  # up to here a float64 tells neighbouring whole numbers apart
 _NARROW = 8  # a column whose numbers are so many times larger than their range is learned as differences
 
 
-def family_of(series: "pd.Series", place: str) -> Family | None:
-    """Return what the cells are, None if all are missing. Raises DataError for cells of several or of other types."""
+def family_of(series: "pd.Series", place: str, drop: str = "drop it") -> Family | None:
+    """Return what the cells are, None if all are missing. Raises DataError for cells of several or of other types.
+
+    drop: how the user leaves a column out.
+    """
     from pandas import CategoricalDtype
     from pandas.api.types import infer_dtype
 
@@ -46,11 +49,11 @@ def family_of(series: "pd.Series", place: str) -> Family | None:
     if found in _FAMILIES:
         return _FAMILIES[found]
     if not found.startswith("mixed"):
-        rule = f"must hold numbers, text, booleans or dates, not {found}: convert it, or drop it"
+        rule = f"must hold numbers, text, booleans or dates, not {found}: convert it, or {drop}"
         raise DataError(place, rule)
     first = {type(cell).__name__: cell for cell in reversed(list(series.dropna()))}
     shown = " and ".join(f"{kind} ({cell!r})" for kind, cell in list(first.items())[-2:])
-    raise DataError(place, f"holds cells of mixed types, {shown}: convert it to one type, or drop it")
+    raise DataError(place, f"holds cells of mixed types, {shown}: convert it to one type, or {drop}")
 
 
 @dataclass(frozen=True)

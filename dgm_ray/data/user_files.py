@@ -14,7 +14,7 @@ from dgm_ray.data.columns import Categories
 from dgm_ray.data.frames import MAX_CATEGORIES, FrameEncoder
 from dgm_ray.data.table import Table, checked
 from dgm_ray.data.variable import Kind
-from dgm_ray.errors import DataError, nearest
+from dgm_ray.errors import ConfigurationError, DataError, nearest
 from dgm_ray.registry import register
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def table_of(
     if label is not None and label in (drop or ()):
         raise DataError(place, f"the label {label!r} cannot be dropped")
     left = frame.loc[:, [name not in (*(drop or ()), label) for name in names]]
-    encoder = FrameEncoder.infer(left, kinds, place)
+    encoder = FrameEncoder.infer(left, kinds, place, option="--drop")
     metadata, labels = replace(encoder.metadata, num_samples=len(frame)), None
     if label is not None:
         labels, classes = _classes(frame.iloc[:, names.index(label)], f"{place}: label {label!r}")
@@ -89,14 +89,28 @@ def table_of(
     return checked(Table(metadata, encoder.encode(left, place), labels, scaled=False, encoder=encoder), place)
 
 
-def source_node(path: Path, label: str | None = None) -> dict[str, Any]:
+def source_node(
+    path: Path, label: str | None = None, drop: Sequence[str] = (), kinds: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Return the configuration of the source that reads a file. Raises DataError for a file of another kind."""
     suffix = checked_suffix(path)
-    arguments: dict[str, Any] = {"path": str(path)} | ({"label": label} if label is not None else {})
+    given = {"label": label, "drop": list(drop) or None, "kinds": dict(kinds) if kinds else None}
+    arguments: dict[str, Any] = {"path": str(path)} | {key: one for key, one in given.items() if one is not None}
     if suffix == ".parquet":
         return {"factory": "Parquet", "arguments": arguments}
     separator = {} if SEPARATORS[suffix] == "," else {"separator": SEPARATORS[suffix]}
     return {"factory": "Csv", "arguments": arguments | separator}
+
+
+def read_kinds(assignments: Sequence[str]) -> dict[str, str]:
+    """Return what the option ``--kind COLUMN=KIND`` says. Raises ConfigurationError for anything else."""
+    kinds: dict[str, str] = {}
+    for assignment in assignments:
+        name, sign, kind = assignment.rpartition("=")
+        if not sign:
+            raise ConfigurationError("--kind", "should be COLUMN=KIND", assignment)
+        kinds[name] = kind
+    return kinds
 
 
 def checked_suffix(path: Path) -> str:

@@ -179,7 +179,7 @@ _IMPUTATION = {
 _MORE = {
     "downstream_accuracy": "accuracy of a classifier that was trained on completed rows:",
     "downstream_accuracy_of_truth": "accuracy of a classifier that was trained on true rows:",
-    "crps": f"CRPS of {DRAWS} draws:",
+    "crps": f"CRPS of {DRAWS} draws, in scaled units:",
     "coverage_of_90": f"share of true values in the central 90% of {DRAWS} draws:",
 }
 

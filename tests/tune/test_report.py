@@ -40,7 +40,7 @@ def test_validation_test_gap_and_baseline_stand_side_by_side() -> None:
     assert "RMSE of hidden cells 0.25 0.5 +0.25 0.31 0.33" in lines
     assert "MAE of hidden cells 0.125 0.0625 -0.0625 0.32 0.34" in lines
     assert "RMSE of all cells, seen or hidden 0.222 0.35" in lines
-    assert "on test rows: CRPS of 20 draws: 0.0123" in lines
+    assert "on test rows: CRPS of 20 draws, in scaled units: 0.0123" in lines
     assert "on test rows: marginal_distance 0.4" in lines
     assert not any("accuracy of hidden" in line for line in lines), "there is no category"
 
