@@ -197,6 +197,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         load_states(modules_of(self.architecture_.components), states, place)
 
     def _prepared(self, data: CellHoldout) -> Prepared:
+        if not 0 <= self.validation_probability < 1:
+            raise DataError("validation_probability", "must be within [0, 1)", self.validation_probability)
         try:
             return data.prepare()
         except DataError as error:  # all the observed cells of a column are hidden
@@ -259,7 +261,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
             unnamed = not hasattr(self, "feature_names_in_") or not all(isinstance(name, str) for name in X.columns)
             return X.set_axis(names, axis=1) if unnamed and X.shape[1] == len(names) else X
         least = {"ensure_min_samples": 2, "ensure_min_features": 2} if reset else {}
-        how: dict[str, Any] = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan", **least}
+        # The encoder refuses infinities, and says in which column.
+        how: dict[str, Any] = {"dtype": [np.float64, np.float32], "ensure_all_finite": False, **least}
         cells = validate_data(self, X, reset=reset, **how)
         names = [f"x{i}" for i in range(cells.shape[1])] if reset else [column.name for column in self.encoder_.columns]
         return pd.DataFrame(cells, columns=names)

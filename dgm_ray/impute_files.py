@@ -1,7 +1,8 @@
 """``dgm-ray impute``: a table in a file, completed by a study's winner or by a model that was saved."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from dgm_ray.data import Csv, FrameEncoder, Parquet
 from dgm_ray.data.columns import Categories, Column, Dates, Numbers
 from dgm_ray.data.user_files import SEPARATORS, checked_suffix, read_frame, read_kinds, read_texts
-from dgm_ray.errors import ConfigurationError, DataError, nearest
+from dgm_ray.errors import ConfigurationError, DataError, ImputerError, nearest
 from dgm_ray.estimator import Imputer
 from dgm_ray.registry import build
 from dgm_ray.space import read_file
@@ -58,7 +59,8 @@ def impute(
         left_out, imputer.kinds = _known(configuration, rows, frame, drop, read_kinds(kinds), console)
         rows = rows.drop(columns=[name for name in left_out if name in rows])
         FrameEncoder.infer(rows, imputer.kinds, place, option="--drop")  # its errors name the file and the option
-        _fit(imputer, rows, console)
+        with _naming(place):
+            _fit(imputer, rows, console)
     else:
         trained = {"--train": train, "--save": save, "--kind": kinds or None, "--epochs": epochs, "--seed": seed}
         for option, value in trained.items():
@@ -72,7 +74,8 @@ def impute(
     left = _typed(frame.drop(columns=[name for name in left_out if name in frame]), imputer.encoder_.columns, table)
     imputer.encoder_.check_columns(left, table.name)
     ordered = left[[column.name for column in imputer.encoder_.columns]]
-    done = [imputer.transform(ordered)] if draws is None else imputer.draws(ordered, draws)
+    with _naming(table.name):
+        done = [imputer.transform(ordered)] if draws is None else imputer.draws(ordered, draws)
     paths = [output] if draws is None else [output.with_stem(f"{output.stem}-{i + 1}") for i in range(draws)]
     for path, one in zip(paths, done, strict=True):
         _write(path, frame, one, table, imputer.encoder_.columns)
@@ -94,6 +97,18 @@ def _check_paths(configuration: Path, table: Path, output: Path, train: Path | N
         raise ConfigurationError("--save", "a model needs a name such as model.pt", str(save))
     if configuration.suffix and not configuration.exists():
         raise ConfigurationError(str(configuration), "there is no such configuration or model")
+
+
+@contextmanager
+def _naming(place: str) -> Iterator[None]:
+    """Put the name of the file where an error says that it is of the table, or of the rows, that were given."""
+    try:
+        yield
+    except ImputerError as error:
+        what, colon, inner = error.place.partition(":")
+        if what not in ("table", "rows"):
+            raise
+        raise DataError(f"{place}{colon}{inner}", error.rule, error.value) from None
 
 
 def _check_dropped(frame: pd.DataFrame, drop: Sequence[str], place: str) -> None:

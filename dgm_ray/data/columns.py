@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Family = Literal["numbers", "text", "booleans", "dates"]
 
+DATE = r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?"  # as text
 # What pandas.api.types.infer_dtype calls the cells, and what they are to us.
 _FAMILIES: dict[str, Family] = {
     "integer": "numbers",
@@ -54,6 +55,22 @@ def family_of(series: "pd.Series", place: str, drop: str = "drop it") -> Family 
     first = {type(cell).__name__: cell for cell in reversed(list(series.dropna()))}
     shown = " and ".join(f"{kind} ({cell!r})" for kind, cell in list(first.items())[-2:])
     raise DataError(place, f"holds cells of mixed types, {shown}: convert it to one type, or {drop}")
+
+
+def dates_of(texts: "pd.Series") -> "pd.Series":
+    """Return texts as dates, NaT where one is missing or is no date, as 2023-02-30."""
+    import pandas as pd
+
+    written = texts.where(texts.str.fullmatch(DATE, na=False))
+    return pd.to_datetime(written, format="ISO8601", errors="coerce")
+
+
+def slips_of(texts: "pd.Series", family: Family) -> "pd.Series":
+    """Return the texts that are no numbers, or no dates."""
+    import pandas as pd
+
+    read = pd.to_numeric(texts, errors="coerce") if family == "numbers" else dates_of(texts)
+    return texts[read.isna()]
 
 
 @dataclass(frozen=True)

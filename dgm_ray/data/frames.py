@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dgm_ray.data.columns import Categories, Column, Dates, Numbers, family_of
+from dgm_ray.data.columns import Categories, Column, Dates, Family, Numbers, family_of, slips_of
 from dgm_ray.data.metadata import Metadata
 from dgm_ray.data.variable import KINDS, Kind, kind_error
 from dgm_ray.errors import DataError, nearest
@@ -107,7 +107,10 @@ class FrameEncoder:
                 parts.append(np.full((len(frame), column.variable.size), np.nan, dtype=np.float32))
                 continue
             if family != column.family:
-                cell = series.dropna().iloc[0]
+                odd = series.dropna()
+                if family == "text" and column.family in ("numbers", "dates"):
+                    odd = slips if len(slips := slips_of(odd, column.family)) else odd
+                cell = odd.iloc[0].item() if isinstance(odd.iloc[0], np.generic) else odd.iloc[0]
                 raise DataError(where, f"must hold {column.family}, as in training, not {family} ({cell!r})")
             parts.append(column.encode(series, where))
         return np.hstack(parts)
@@ -230,15 +233,15 @@ def _infer(series: "pd.Series", kind: Kind | None, place: str, drop: str) -> Col
 
 
 def _refuse_slips(series: "pd.Series", place: str) -> None:
-    """Raise for text most of which is numbers: a slip of the pen would make every number a category."""
-    import pandas as pd
-
+    """Raise for text most of which is numbers, or dates: a slip of the pen would make each of them a category."""
     texts = series.dropna()
-    slips = pd.to_numeric(texts, errors="coerce").isna()
-    if 0 < slips.sum() < len(texts) / 2:
-        row = int((series.isin(texts[slips])).to_numpy().argmax())
-        rule = f"holds mixed types, numbers and text ({series.iloc[row]!r} in row {row}): mend it, or set its kind to "
-        raise DataError(place, f"{rule}categorical")
+    families: tuple[Family, ...] = ("numbers", "dates")
+    for family in families:
+        slips = slips_of(texts, family)
+        if 0 < len(slips) < len(texts) / 2:
+            row = int((series.isin(slips)).to_numpy().argmax())
+            rule = f"holds mixed types, {family} and text ({series.iloc[row]!r} in row {row}): mend it, or set its kind"
+            raise DataError(place, f"{rule} to categorical")
 
 
 def _dtype(column: Column, series: "pd.Series") -> Any:

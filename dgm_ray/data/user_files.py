@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dgm_ray.data.columns import Categories
+from dgm_ray.data.columns import Categories, Numbers, dates_of
 from dgm_ray.data.frames import MAX_CATEGORIES, FrameEncoder
 from dgm_ray.data.table import Table, checked
 from dgm_ray.data.variable import Kind
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 MISSING_TEXTS = ("", "?", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*SEPARATORS, ".parquet")
-_DATE = r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?"
 
 
 @register
@@ -137,8 +136,10 @@ def read_csv(path: Path, separator: str = ",") -> "pd.DataFrame":
     frame = _read_csv(path, separator, low_memory=False, **how)
     for name in frame.columns:
         texts = frame[name].dropna()
-        if len(texts) and pd.api.types.infer_dtype(texts) == "string" and texts.str.fullmatch(_DATE).all():
-            frame[name] = pd.to_datetime(frame[name], format="ISO8601", errors="coerce").where(frame[name].notna())
+        if len(texts) and pd.api.types.infer_dtype(texts) == "string" and dates_of(texts.head(1)).notna().all():
+            dates = dates_of(frame[name])
+            if dates[texts.index].notna().all():  # what is no date, as 2023-02-30, is no missing cell
+                frame[name] = dates
     return frame
 
 
@@ -193,6 +194,8 @@ def _classes(series: "pd.Series", place: str) -> tuple[NDArray[np.int64], tuple[
     if missing.any():
         rule = "is missing: every row needs its class, so give it or remove the row"
         raise DataError(f"{place}, row {int(missing.argmax())}", rule)
+    if series.dtype.kind == "f":
+        Numbers.infer(series, place, given=True)  # infinities are no classes
     found = series.nunique()
     if not 2 <= found <= MAX_CATEGORIES:
         raise DataError(place, f"must hold 2 to {MAX_CATEGORIES} classes", found)
