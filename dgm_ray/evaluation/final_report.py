@@ -16,7 +16,8 @@ from dgm_ray.models import Imputes, Samples
 from dgm_ray.training import Training
 
 Figures = dict[str, float]
-DRAWS, ROWS = 20, 1000  # draws, and rows that are drawn for or that classifiers learn: the cost has a bound
+# The cost has a bound: draws, rows that are drawn for or that classifiers learn, hidden cells that are drawn for.
+DRAWS, ROWS, CELLS = 20, 1000, 5000
 
 # What trackers call the figures of ``overall``: RMSE over hidden cells and over all cells never look alike.
 METRICS = {
@@ -117,17 +118,19 @@ def _downstream(data: Prepared, made: Floats, seed: int) -> Figures:
     labels = data.test.labels
     if labels is None or not data.metadata.num_classes or (labels.dtype.kind == "f" and not np.isfinite(labels).all()):
         return {}
-    chosen = _some(np.arange(len(labels)), seed)
+    chosen = _some(np.arange(len(labels)), ROWS, seed)
     return downstream(made[chosen], data.test.truth[chosen], labels[chosen], seed=seed)
 
 
 def _of_draws(training: Training, data: Prepared, device: torch.device) -> Figures:
-    """Return what several imputations of at most ROWS test rows are worth, {} where the model knows but one."""
+    """Return what several imputations of some test rows are worth, {} where the model knows but one."""
     test, architecture = data.test, training.architecture
     assert test is not None
     if not can_draw(architecture.model):
         return {}
-    chosen = _some(np.flatnonzero(test.hidden_mask.any(axis=1)), training.seed)
+    hidden = test.hidden_mask.sum(axis=1)
+    most = max(1, round(CELLS / hidden[hidden > 0].mean()))
+    chosen = _some(np.flatnonzero(hidden), min(ROWS, most), training.seed)
     labels = None if test.labels is None else test.labels[chosen]
     some = Scored(test.row_ids[chosen], test.features[chosen], labels, test.hidden_mask[chosen], test.truth[chosen])
     with training.aside():
@@ -141,8 +144,8 @@ def _of_draws(training: Training, data: Prepared, device: torch.device) -> Figur
     return {"crps": found["crps"], "coverage_of_90": found["coverage"]} if found else {}
 
 
-def _some(rows: NDArray[Any], seed: int) -> NDArray[Any]:
-    """Return at most ROWS of the row numbers, in order."""
-    if len(rows) <= ROWS:
+def _some(rows: NDArray[Any], most: int, seed: int) -> NDArray[Any]:
+    """Return at most so many of the row numbers, drawn at random, in order."""
+    if len(rows) <= most:
         return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, ROWS, replace=False))
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))

@@ -138,7 +138,8 @@ def of_draws(metadata: Metadata, draws: Array, scored: Scored, level: float = 0.
     if not cells.any():
         return {}
     drawn, truth = draws[:, cells].astype(np.float64), scored.truth[cells].astype(np.float64)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    # Weibull's positions: of 19 draws or more from the truth's own distribution the nominal share covers it.
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0, method="weibull")
     return {
         "crps": float(crps(drawn, truth).mean()),
         "coverage": float(((truth >= low) & (truth <= high)).mean()),

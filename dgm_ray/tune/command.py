@@ -60,9 +60,11 @@ def tune(
 ) -> None:
     """Search SPACE with Ray Tune and compare what was found in MLflow.
 
-    Prints a line for each trial that ends and the best beside the means-and-modes baseline.
+    Prints a line for each trial that ends, the best beside the means-and-modes baseline, and what the winner is worth
+    on the test cells, which it is scored on once.
 
-    Writes best.json, which `python -m dgm_ray.tasks.runner` repeats, and results.parquet.
+    Writes best.json, which `python -m dgm_ray.tasks.runner` repeats, results.parquet, and imputation.csv with the test
+    errors of each variable.
 
     Ctrl-C stops neatly: what is there is summarised, and --resume goes on.
 
@@ -72,7 +74,7 @@ def tune(
 
       python -m dgm_ray.tune search_spaces/medgan.yaml --samples 8 --name short
 
-      python -m dgm_ray.tune search_spaces/miss_forest.yaml --data my_table.csv
+      python -m dgm_ray.tune search_spaces/miss_forest.yaml --data my_table.csv --label class --drop id
     """
     started = time.monotonic()
     with one_line_errors():

@@ -79,9 +79,9 @@ def run_study(study: Study, data: Prepared, place: Place, console: Console, star
         console.print(f"means and modes: val_imputation_rmse {means['val_imputation_rmse']:.4g}", highlight=False)
     with watch.signals():
         outcomes = _fit(study, data, place, tracker, watch, console)
+    write_results(study, place, outcomes)
     report = write_best(study, data, place, outcomes)
     write_imputation(place, report)
-    write_results(study, place, outcomes)
     print_summary(console, study.plan, outcomes, means)
     for winner in best_first(outcomes)[:1]:
         print_report(console, report, winner.number, str(place.imputation))

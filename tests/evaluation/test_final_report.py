@@ -126,6 +126,10 @@ def test_the_cost_is_bounded(winner: tuple[Training, Prepared], monkeypatch: pyt
     monkeypatch.setattr(final_report, "of_draws", lambda metadata, draws, some: seen.append(draws.shape[:2]) or {})
     final_report.final_report(training, data, CPU)
     assert seen == [50, (final_report.DRAWS, 50)]
+    monkeypatch.setattr(final_report, "CELLS", 90)
+    final_report.final_report(training, data, CPU)
+    assert data.test is not None
+    assert 5 < seen[-1][1] < 20, "about six of 30 cells are hidden in a row"
 
 
 def test_labels_that_are_no_classes_have_no_classifier(winner: tuple[Training, Prepared]) -> None:

@@ -10,8 +10,10 @@ from rich.console import Console
 
 from dgm_ray.evaluation.final_report import FinalReport
 from dgm_ray.evaluation.imputation_report import VariableErrors
-from dgm_ray.tune.console import print_report
+from dgm_ray.tune.console import print_report, print_summary
+from dgm_ray.tune.outcomes import COMPLETED, Outcome
 from dgm_ray.tune.place import Place
+from dgm_ray.tune.plan import Plan
 from dgm_ray.tune.results import write_imputation
 
 RMSE = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
@@ -54,6 +56,16 @@ def test_the_worst_variables_are_printed() -> None:
 
 def test_nothing_is_said_of_what_was_not_measured() -> None:
     assert shown(FinalReport()) == []
+
+
+def test_a_study_that_hides_no_validation_cell_has_no_baseline() -> None:
+    console = Console(record=True, width=120)
+    measures = {"val_marginal_distance": 0.25}
+    outcome = Outcome("a", 0, {}, COMPLETED, "all epochs done", 0.25, measures)
+    print_summary(console, Plan({}, "val_marginal_distance"), [outcome], {})
+    text = console.export_text()
+    assert "fidelity" in text
+    assert "imputation" not in text
 
 
 def test_all_variables_are_in_a_file(tmp_path: Path) -> None:
