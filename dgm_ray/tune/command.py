@@ -60,11 +60,9 @@ def tune(
 ) -> None:
     """Search SPACE with Ray Tune and compare what was found in MLflow.
 
-    Prints a line for each trial that ends, the best beside the means-and-modes baseline, and what the winner is worth
-    on the test cells, which it is scored on once.
+    Prints a line for each trial that ends, the best beside means and modes, and the winner's figures on test cells.
 
-    Writes best.json, which `python -m dgm_ray.tasks.runner` repeats, results.parquet, and imputation.csv with the test
-    errors of each variable.
+    Writes best.json, which `python -m dgm_ray.tasks.runner` repeats, results.parquet, and imputation.csv by variable.
 
     Ctrl-C stops neatly: what is there is summarised, and --resume goes on.
 
