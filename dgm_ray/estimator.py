@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,11 @@ import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor, nn
 
 from dgm_ray.data import CellHoldout, FrameEncoder, InMemory, Kind, MinMaxScaler, Prepared, Table
 from dgm_ray.errors import ConfigurationError, DataError, DGMError, ImputerError, TrainingError
-from dgm_ray.evaluation import Floats, complete, impute_rows
-from dgm_ray.imputers import BaseImputer, ImputerModel
-from dgm_ray.models import Draws, Imputes
+from dgm_ray.evaluation import Floats, draw_rows, impute_rows
+from dgm_ray.models import Imputes
 from dgm_ray.registry import TASKS, call, check_keys, parameters
 from dgm_ray.space import draws_of, read_draws, read_file
 from dgm_ray.tasks import train, train_imputer  # noqa: F401 (registers what can train)
@@ -34,17 +31,6 @@ DEFAULT = "miss_forest"
 _ARGUMENTS = "configuration.arguments"
 # What belongs to the table or to the run that a configuration was made for.
 _LEFT_OUT = ("data", "metadata", "scale_transform", "checkpoints", "logs", "logging")
-
-
-class _Drawing(nn.Module):
-    """A model whose imputation is one of several."""
-
-    def __init__(self, model: Draws) -> None:
-        super().__init__()
-        self.model = model
-
-    def impute(self, features: Tensor, missing_mask: Tensor, *condition: Tensor) -> Tensor:
-        return self.model.draw(features, missing_mask, *condition)
 
 
 class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -212,6 +198,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         load_states(modules_of(self.architecture_.components), states, place)
 
     def _prepared(self, data: CellHoldout) -> Prepared:
+        if not 0 <= self.validation_probability < 1:
+            raise DataError("validation_probability", "must be within [0, 1)", self.validation_probability)
         try:
             return data.prepare()
         except DataError as error:  # all the observed cells of a column are hidden
@@ -255,16 +243,13 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
 
     def _imputed(self, features: Floats, draw: int | None) -> Floats:
         """Return scaled rows (rows, num_features) with nothing missing; draw: which of several, None: the estimate."""
-        metadata, model = self.encoder_.metadata, self.architecture_.model
-        if draw is not None and isinstance(model, ImputerModel) and isinstance(model.imputer, BaseImputer):
+        device = device_of(self.device)  # type: ignore[arg-type]
+        if draw is None:
+            with _aside(self.seed):
+                return impute_rows(self.architecture_, self.encoder_.metadata, features, device)
+        with _aside(self.seed + 1 + draw):
             random = np.random.default_rng([self.seed, draw])
-            filled = np.nan_to_num(features)
-            return complete(metadata, model.imputer.draw(filled, np.isnan(features), random), features)
-        architecture, device = self.architecture_, device_of(self.device)  # type: ignore[arg-type]
-        if draw is not None and isinstance(model, Draws):
-            architecture = replace(architecture, model=_Drawing(model))
-        with _aside(self.seed if draw is None else self.seed + 1 + draw):
-            return impute_rows(architecture, metadata, features, device)
+            return draw_rows(self.architecture_, self.encoder_.metadata, features, device, random)
 
     def _frame(self, X: Any, *, reset: bool) -> pd.DataFrame:  # noqa: N803
         """Return a table as a DataFrame, with the names that were learned where it has none."""
@@ -277,7 +262,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
             unnamed = not hasattr(self, "feature_names_in_") or not all(isinstance(name, str) for name in X.columns)
             return X.set_axis(names, axis=1) if unnamed and X.shape[1] == len(names) else X
         least = {"ensure_min_samples": 2, "ensure_min_features": 2} if reset else {}
-        how: dict[str, Any] = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan", **least}
+        # The encoder refuses infinities, and says in which column.
+        how: dict[str, Any] = {"dtype": [np.float64, np.float32], "ensure_all_finite": False, **least}
         cells = validate_data(self, X, reset=reset, **how)
         names = [f"x{i}" for i in range(cells.shape[1])] if reset else [column.name for column in self.encoder_.columns]
         return pd.DataFrame(cells, columns=names)

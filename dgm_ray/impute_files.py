@@ -1,7 +1,8 @@
 """``dgm-ray impute``: a table in a file, completed by a study's winner or by a model that was saved."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from dgm_ray.data import Csv, FrameEncoder, Parquet
 from dgm_ray.data.columns import Categories, Column, Dates, Numbers
-from dgm_ray.data.user_files import SEPARATORS, checked_suffix, read_frame, read_texts
-from dgm_ray.errors import ConfigurationError, DataError, nearest
+from dgm_ray.data.user_files import SEPARATORS, checked_suffix, read_frame, read_kinds, read_texts
+from dgm_ray.errors import ConfigurationError, DataError, ImputerError, nearest
 from dgm_ray.estimator import Imputer
+from dgm_ray.registry import build
+from dgm_ray.space import read_file
 from dgm_ray.tasks.progress import steps_shown
-from dgm_ray.training import atomic, write_checkpoint
+from dgm_ray.training import atomic, read_checkpoint, write_checkpoint
 
 CONFIGURATIONS = (".json", ".yaml", ".yml")
 _SHOWN = 12  # columns that the summary names
@@ -40,29 +44,38 @@ def impute(
     configuration: what trains (JSON or YAML, or an imputer's name), on ``table`` or on the table ``train``; or a model
     that was saved.
     save: where the trained model goes. drop: columns that are not learned from, and stay as they are. kinds:
-    ``column=kind``, where another would be inferred. Raises ConfigurationError or DataError for what does not fit.
+    ``column=kind``, where another would be inferred. What a study knew of its table (drop, kinds, the label, which it
+    did not learn from) or a saved model left out holds as well; ``kinds`` and ``drop`` win over it.
+
+    Raises ConfigurationError or DataError for what does not fit.
     """
     _check_paths(configuration, table, output, train, save)
     frame = read_frame(table)
     _check_dropped(frame, drop, table.name)
     if configuration.suffix.lower() in ("", *CONFIGURATIONS):
-        given = {"kinds": _kinds(kinds) or None, "epochs": epochs, "seed": seed or 0, "device": device or "cpu"}
+        given = {"epochs": epochs, "seed": seed or 0, "device": device or "cpu"}
         imputer = Imputer.from_config(configuration, **given)
-        rows = frame if train is None else read_frame(train)
-        _fit(imputer, rows.drop(columns=[name for name in drop if name in rows]), console)
+        place, rows = (table.name, frame) if train is None else (train.name, read_frame(train))
+        left_out, imputer.kinds = _known(configuration, rows, frame, drop, read_kinds(kinds), console)
+        rows = rows.drop(columns=[name for name in left_out if name in rows])
+        FrameEncoder.infer(rows, imputer.kinds, place, option="--drop")  # its errors name the file and the option
+        with _naming(place):
+            _fit(imputer, rows, console)
     else:
         trained = {"--train": train, "--save": save, "--kind": kinds or None, "--epochs": epochs, "--seed": seed}
         for option, value in trained.items():
             if value is not None:
                 raise ConfigurationError(option, f"is for a training, and {configuration.name} is a trained model")
         imputer = Imputer.load(configuration, device)
+        left_out = [*drop, *_left_out(configuration, frame, console)]
     if save is not None:
-        write_checkpoint(save, imputer.state())
+        write_checkpoint(save, imputer.state() | {"left_out": left_out})
     started = time.monotonic()
-    left = _typed(frame.drop(columns=list(drop)), imputer.encoder_.columns, table)
+    left = _typed(frame.drop(columns=[name for name in left_out if name in frame]), imputer.encoder_.columns, table)
     imputer.encoder_.check_columns(left, table.name)
     ordered = left[[column.name for column in imputer.encoder_.columns]]
-    done = [imputer.transform(ordered)] if draws is None else imputer.draws(ordered, draws)
+    with _naming(table.name):
+        done = [imputer.transform(ordered)] if draws is None else imputer.draws(ordered, draws)
     paths = [output] if draws is None else [output.with_stem(f"{output.stem}-{i + 1}") for i in range(draws)]
     for path, one in zip(paths, done, strict=True):
         _write(path, frame, one, table, imputer.encoder_.columns)
@@ -86,20 +99,68 @@ def _check_paths(configuration: Path, table: Path, output: Path, train: Path | N
         raise ConfigurationError(str(configuration), "there is no such configuration or model")
 
 
+@contextmanager
+def _naming(place: str) -> Iterator[None]:
+    """Put the name of the file where an error says that it is of the table, or of the rows, that were given."""
+    try:
+        yield
+    except ImputerError as error:
+        what, colon, inner = error.place.partition(":")
+        if what not in ("table", "rows"):
+            raise
+        raise DataError(f"{place}{colon}{inner}", error.rule, error.value) from None
+
+
 def _check_dropped(frame: pd.DataFrame, drop: Sequence[str], place: str) -> None:
     for name in drop:
         if name not in frame:
             raise DataError(place, f"there is no column {name!r}{nearest(name, frame.columns)}")
 
 
-def _kinds(assignments: Sequence[str]) -> dict[str, Any]:
-    kinds: dict[str, Any] = {}
-    for assignment in assignments:
-        name, sign, kind = assignment.rpartition("=")
-        if not sign:
-            raise ConfigurationError("--kind", "should be COLUMN=KIND", assignment)
-        kinds[name] = kind
-    return kinds
+def _left_out(model: Path, frame: pd.DataFrame, console: Console) -> list[str]:
+    """Return which columns of a table a saved model was trained without, on purpose."""
+    saved = read_checkpoint(model)
+    ours = [name for name in (saved["left_out"] if "left_out" in saved else ()) if name in frame]
+    for name in ours:
+        console.print(f"  as in training: {name} is left as it is", highlight=False, soft_wrap=True, markup=False)
+    return ours
+
+
+def _known(
+    configuration: Path,
+    rows: pd.DataFrame,
+    frame: pd.DataFrame,
+    drop: Sequence[str],
+    kinds: Mapping[str, Any],
+    console: Console,
+) -> tuple[list[str], dict[str, Any] | None]:
+    """Return which columns are not learned from, and which are of a kind: as given, else as the study had it.
+
+    rows: to learn from. frame: to complete.
+    """
+    source = _source(configuration)
+    if source is None:
+        return list(drop), dict(kinds) or None
+    ours = [*(source.drop or ()), *((source.label,) if source.label is not None else ())]
+    ours = [name for name in ours if (name in rows or name in frame) and name not in (*drop, *kinds)]
+    theirs = {name: kind for name, kind in (source.kinds or {}).items() if name in rows and name not in (*drop, *kinds)}
+    said = [f"{name} is left as it is" for name in ours] + [f"{name} is {kind}" for name, kind in theirs.items()]
+    if said:
+        console.print(f"  as in the study: {', '.join(said)}", highlight=False, soft_wrap=True, markup=False)
+    return [*drop, *ours], {**theirs, **kinds} or None
+
+
+def _source(configuration: Path) -> Csv | Parquet | None:
+    """Return the user's own table for which a study found its winner, None if it was another's."""
+    arguments = read_file(configuration)["arguments"] if configuration.suffix else {}
+    data: Any = arguments["data"] if "data" in arguments else {}
+    for step in ("arguments", "source"):
+        if isinstance(data, Mapping) and step in data:
+            data = data[step]
+    if not isinstance(data, Mapping) or "factory" not in data or data["factory"] not in ("Csv", "Parquet"):
+        return None
+    source: Csv | Parquet = build(data, Csv | Parquet, path=f"{configuration}: arguments.data.source")
+    return source
 
 
 def _fit(imputer: Imputer, rows: pd.DataFrame, console: Console) -> None:

@@ -86,8 +86,9 @@ def test_a_csv_file_is_completed(run: Run) -> None:
     loaded = run("model.pt", "people.csv", "loaded.csv", "--drop", "id")
     assert loaded.exit_code == 0, loaded.output
     assert Path("out.csv").read_bytes() == Path("loaded.csv").read_bytes()
-    other = run("model.pt", "new.csv", "new_out.csv", "--drop", "id")
+    other = run("model.pt", "new.csv", "new_out.csv")
     assert other.exit_code == 0, other.output
+    assert "as in training: id is left as it is\n" in other.output
     assert_same_where_observed("new.csv", "new_out.csv")
 
 
@@ -138,6 +139,64 @@ def test_parquet_keeps_types_and_index(run: Run, folder: Path) -> None:
     assert list(texts("out.csv")) == ["key", "size", "count", "weight"]
 
 
+@pytest.fixture(params=["Holdout", "CellHoldout", ""])
+def study(request: pytest.FixtureRequest, folder: Path) -> None:
+    """Let best.json be of a study of people.csv, however its rows were split."""
+    known = {"path": "people.csv", "label": "member", "drop": ["id"], "kinds": {"zip": "categorical"}}
+    data: dict[str, Any] = {"source": {"factory": "Csv", "arguments": known}}
+    node = json.loads((folder / "best.json").read_text())
+    node["arguments"]["data"] = {"factory": request.param, "arguments": data} if request.param else data
+    (folder / "best.json").write_text(json.dumps(node))
+
+
+@pytest.mark.usefixtures("study")
+def test_what_the_study_knew_of_the_table_holds(run: Run) -> None:
+    done = run("best.json", "people.csv", "out.csv", "--save", "model.pt")
+    assert done.exit_code == 0, done.output
+    assert "as in the study: id is left as it is, member is left as it is, zip is categorical\n" in done.output
+    assert "1 categorical: zip" in done.output
+    before, after = texts("people.csv"), texts("out.csv")
+    for name in ("id", "member"):
+        assert before[name].equals(after[name]), "the label's missing cells, too, are as they were"
+    assert set(after["zip"]) == {"00501", "02108", "99950"}
+    new = run("model.pt", "new.csv", "new_out.csv")
+    assert new.exit_code == 0, new.output
+    texts("new.csv").drop(columns=["member"]).to_csv("unlabelled.csv", index=False)
+    assert run("model.pt", "unlabelled.csv", "unlabelled_out.csv").exit_code == 0
+    given = texts("new_out.csv").drop(columns=["member"])
+    assert texts("unlabelled_out.csv").equals(given), "what was left out says nothing of the others"
+    unlabelled = texts("people.csv").drop(columns=["id", "member"])
+    unlabelled.to_csv("train.csv", index=False)
+    assert run("best.json", "new.csv", "again.csv", "--train", "train.csv").exit_code == 0
+    assert texts("again.csv").equals(texts("new_out.csv"))
+
+
+@pytest.mark.usefixtures("study")
+def test_options_win_over_what_the_study_knew(run: Run) -> None:
+    done = run("best.json", "people.csv", "out.csv", "--kind", "member=binary", "--kind", "zip=numerical")
+    assert done.exit_code == 0, done.output
+    assert "as in the study: id is left as it is\n" in done.output
+    assert "1 binary: member (False, True)" in done.output
+    assert "zip (numbers)" in done.output
+    done = run("best.json", "people.csv", "out.csv", "--drop", "zip")
+    assert done.exit_code == 0, done.output
+    assert texts("out.csv")["zip"].equals(texts("people.csv")["zip"])
+
+
+def test_an_id_is_named_with_its_file_and_what_to_do(run: Run) -> None:
+    frame = texts("people.csv").assign(**{"the id": [f"n{row}" for row in range(60)]})
+    frame.to_csv("ids.csv", index=False)
+    for arguments in (("ids.csv", "out.csv"), ("people.csv", "out.csv", "--train", "ids.csv")):
+        done = run("best.json", *arguments, "--drop", "id")
+        assert done.exit_code == 2
+        said = (
+            "error: ids.csv: column 'the id': every cell is different, as of an id, so nothing can be learned from it"
+        )
+        assert done.stderr.startswith(f"{said}: drop it (--drop 'the id'), or set its kind to categorical")
+        assert done.stderr.count("\n") == 1
+    assert run("best.json", "ids.csv", "out.csv", *KIND, "--drop", "the id").exit_code == 0
+
+
 BAD: list[tuple[list[Any], str]] = [
     (["best.json", "people.csv", "people.csv"], "OUT: would overwrite what is read"),
     (["best.json", "people.csv", "out.xlsx"], "out.xlsx: must be a table: .csv, .tsv, .parquet, not '.xlsx'"),
@@ -154,7 +213,7 @@ BAD: list[tuple[list[Any], str]] = [
     (["best.json", "people.csv", "out.csv", "--drop", "idd"], "people.csv: there is no column 'idd'; did you mean"),
     (["best.json", "new.csv", "out.csv", "--train", "people.csv"], "has the category "),
     (["model.pt", "new.csv", "out.csv", "--epochs", 3, "--drop", "id"], "--epochs: is for a training, and model.pt is"),
-    (["model.pt", "new.csv", "out.csv"], "new.csv: has the column 'id', which the training table had not"),
+    (["model.pt", "more.csv", "out.csv"], "more.csv: has the column 'shoe', which the training table had not"),
     (["model.pt", "lacks.csv", "out.csv"], "lacks.csv: lacks the column 'income' of the training table; did you mean"),
     (["best.json", "people.csv", "out.csv", "--device", "tpu"], "device: "),
 ]
@@ -164,6 +223,7 @@ BAD: list[tuple[list[Any], str]] = [
 def test_bad_input_is_one_line(run: Run, arguments: list[Any], message: str) -> None:
     if arguments[0] == "model.pt":
         assert run("best.json", "people.csv", "first.csv", *KIND, "--save", "model.pt").exit_code == 0
+        texts("new.csv").assign(shoe=44).to_csv("more.csv", index=False)
         texts("new.csv").drop(columns=["id"]).rename(columns={"income": "incme"}).to_csv("lacks.csv", index=False)
     before = Path("people.csv").read_bytes()
     done = run(*arguments)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Family = Literal["numbers", "text", "booleans", "dates"]
 
+DATE = r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?"  # as text
 # What pandas.api.types.infer_dtype calls the cells, and what they are to us.
 _FAMILIES: dict[str, Family] = {
     "integer": "numbers",
@@ -34,8 +35,11 @@ _WHOLE = 2.0**53  # up to here a float64 tells neighbouring whole numbers apart
 _NARROW = 8  # a column whose numbers are so many times larger than their range is learned as differences
 
 
-def family_of(series: "pd.Series", place: str) -> Family | None:
-    """Return what the cells are, None if all are missing. Raises DataError for cells of several or of other types."""
+def family_of(series: "pd.Series", place: str, drop: str = "drop it") -> Family | None:
+    """Return what the cells are, None if all are missing. Raises DataError for cells of several or of other types.
+
+    drop: how the user leaves a column out.
+    """
     from pandas import CategoricalDtype
     from pandas.api.types import infer_dtype
 
@@ -46,11 +50,27 @@ def family_of(series: "pd.Series", place: str) -> Family | None:
     if found in _FAMILIES:
         return _FAMILIES[found]
     if not found.startswith("mixed"):
-        rule = f"must hold numbers, text, booleans or dates, not {found}: convert it, or drop it"
+        rule = f"must hold numbers, text, booleans or dates, not {found}: convert it, or {drop}"
         raise DataError(place, rule)
     first = {type(cell).__name__: cell for cell in reversed(list(series.dropna()))}
     shown = " and ".join(f"{kind} ({cell!r})" for kind, cell in list(first.items())[-2:])
-    raise DataError(place, f"holds cells of mixed types, {shown}: convert it to one type, or drop it")
+    raise DataError(place, f"holds cells of mixed types, {shown}: convert it to one type, or {drop}")
+
+
+def dates_of(texts: "pd.Series") -> "pd.Series":
+    """Return texts as dates, NaT where one is missing or is no date, as 2023-02-30."""
+    import pandas as pd
+
+    written = texts.where(texts.str.fullmatch(DATE, na=False))
+    return pd.to_datetime(written, format="ISO8601", errors="coerce")
+
+
+def slips_of(texts: "pd.Series", family: Family) -> "pd.Series":
+    """Return the texts that are no numbers, or no dates."""
+    import pandas as pd
+
+    read = pd.to_numeric(texts, errors="coerce") if family == "numbers" else dates_of(texts)
+    return texts[read.isna()]
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dgm_ray.data.columns import Categories, Column, Dates, Numbers, family_of
+from dgm_ray.data.columns import Categories, Column, Dates, Family, Numbers, family_of, slips_of
 from dgm_ray.data.metadata import Metadata
 from dgm_ray.data.variable import KINDS, Kind, kind_error
 from dgm_ray.errors import DataError, nearest
@@ -41,12 +42,18 @@ class FrameEncoder:
 
     @classmethod
     def infer(
-        cls, frame: "pd.DataFrame", kinds: Mapping[str, Kind] | None = None, place: str = "table"
+        cls,
+        frame: "pd.DataFrame",
+        kinds: Mapping[str, Kind] | None = None,
+        place: str = "table",
+        *,
+        option: str = "",
     ) -> "FrameEncoder":
         """Learn the kinds, types and categories of a table that is to be trained on.
 
         kinds: by column, where what would be inferred is not meant. Text, booleans and pandas' categories are
         categorical, binary if there are two; numbers are numerical, binary if they are 0 and 1 alone.
+        option: of the command line that drops a column, for errors.
 
         Raises DataError, with the column and what to do, for a table that cannot be learned from.
         """
@@ -62,7 +69,11 @@ class FrameEncoder:
                 raise error
         by_name = {str(name): kind for name, kind in kinds.items()}
         wanted = {name: by_name[text] if text in by_name else None for text, name in known.items()}
-        return cls(tuple(_infer(frame[name], wanted[name], f"{place}: column {name!r}") for name in frame.columns))
+        drops = {name: f"drop it ({option} {quote(str(name))})" if option else "drop it" for name in frame.columns}
+        columns = (
+            _infer(frame[name], wanted[name], f"{place}: column {name!r}", drops[name]) for name in frame.columns
+        )
+        return cls(tuple(columns))
 
     @cached_property
     def metadata(self) -> Metadata:
@@ -96,7 +107,10 @@ class FrameEncoder:
                 parts.append(np.full((len(frame), column.variable.size), np.nan, dtype=np.float32))
                 continue
             if family != column.family:
-                cell = series.dropna().iloc[0]
+                odd = series.dropna()
+                if family == "text" and column.family in ("numbers", "dates"):
+                    odd = slips if len(slips := slips_of(odd, column.family)) else odd
+                cell = odd.iloc[0].item() if isinstance(odd.iloc[0], np.generic) else odd.iloc[0]
                 raise DataError(where, f"must hold {column.family}, as in training, not {family} ({cell!r})")
             parts.append(column.encode(series, where))
         return np.hstack(parts)
@@ -180,17 +194,17 @@ def _check_shape(frame: "pd.DataFrame", place: str, rows: int = 1) -> None:
             raise DataError(place, f"has two columns that are called {text!r}: rename one")
 
 
-def _infer(series: "pd.Series", kind: Kind | None, place: str) -> Column:
-    """Return what a column is. Raises DataError for one that cannot be learned from."""
+def _infer(series: "pd.Series", kind: Kind | None, place: str, drop: str) -> Column:
+    """Return what a column is. Raises DataError, which says how to ``drop`` it, for one that cannot be learned from."""
     from pandas import CategoricalDtype
 
     series = series.rename(series.name.item()) if isinstance(series.name, np.generic) else series
-    family = family_of(series, place)
+    family = family_of(series, place, drop)
     if family is None:
-        raise DataError(place, "all its cells are missing, so nothing can be learned from it: drop it")
+        raise DataError(place, f"all its cells are missing, so nothing can be learned from it: {drop}")
     values = series.dropna().unique()
     if len(values) == 1:
-        raise DataError(place, f"all its cells are the same ({values[0]}), so nothing can be learned from it: drop it")
+        raise DataError(place, f"all its cells are the same ({values[0]}), so nothing can be learned from it: {drop}")
     named = isinstance(series.dtype, CategoricalDtype)
     if kind == "numerical" and (named or family in ("text", "booleans")):
         held = "pandas categories" if named else family
@@ -202,7 +216,7 @@ def _infer(series: "pd.Series", kind: Kind | None, place: str) -> Column:
     if family == "text" and kind is None and not named:
         _refuse_slips(series, place)
         if len(values) == series.count() > _IDS:
-            rule = "every cell is different, as of an id, so nothing can be learned from it: drop it"
+            rule = f"every cell is different, as of an id, so nothing can be learned from it: {drop}"
             raise DataError(place, f"{rule}, or set its kind to categorical")
     flags = family == "numbers" and kind is None and set(values) == {0, 1}
     if not (named or flags or family != "numbers" or kind in ("binary", "categorical")):
@@ -211,7 +225,7 @@ def _infer(series: "pd.Series", kind: Kind | None, place: str) -> Column:
         raise DataError(place, "a binary column must hold two values", len(values))
     if len(values) > MAX_CATEGORIES:
         also = ", or set its kind to numerical" if family == "numbers" and not named else ""
-        rule = f"must have at most {MAX_CATEGORIES} categories: drop it, group rare ones{also}"
+        rule = f"must have at most {MAX_CATEGORIES} categories: {drop}, group rare ones{also}"
         raise DataError(place, rule, len(values))
     if family == "numbers":
         Numbers.infer(series.astype(float), place, given=True)  # infinities are no categories
@@ -219,15 +233,15 @@ def _infer(series: "pd.Series", kind: Kind | None, place: str) -> Column:
 
 
 def _refuse_slips(series: "pd.Series", place: str) -> None:
-    """Raise for text most of which is numbers: a slip of the pen would make every number a category."""
-    import pandas as pd
-
+    """Raise for text most of which is numbers, or dates: a slip of the pen would make each of them a category."""
     texts = series.dropna()
-    slips = pd.to_numeric(texts, errors="coerce").isna()
-    if 0 < slips.sum() < len(texts) / 2:
-        row = int((series.isin(texts[slips])).to_numpy().argmax())
-        rule = f"holds mixed types, numbers and text ({series.iloc[row]!r} in row {row}): mend it, or set its kind to "
-        raise DataError(place, f"{rule}categorical")
+    families: tuple[Family, ...] = ("numbers", "dates")
+    for family in families:
+        slips = slips_of(texts, family)
+        if 0 < len(slips) < len(texts) / 2:
+            row = int((series.isin(slips)).to_numpy().argmax())
+            rule = f"holds mixed types, {family} and text ({series.iloc[row]!r} in row {row}): mend it, or set its kind"
+            raise DataError(place, f"{rule} to categorical")
 
 
 def _dtype(column: Column, series: "pd.Series") -> Any:

@@ -36,7 +36,7 @@ class MinMaxScaler:
                 maximum[columns] = np.fmax.reduce(features[:, columns], axis=0, initial=np.nan)
         if np.isnan(minimum).any():
             name = metadata.features[int(np.isnan(minimum).argmax())]
-            raise DataError(f"column {name!r}", "cannot be scaled, all its cells are missing")
+            raise DataError(f"column {name!r}", "cannot be scaled, all its cells are missing in the training rows")
         return cls(minimum, maximum)
 
     def transform(self, features: NDArray[Any]) -> NDArray[np.float32]:

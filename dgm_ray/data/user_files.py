@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dgm_ray.data.columns import Categories
+from dgm_ray.data.columns import Categories, Numbers, dates_of
 from dgm_ray.data.frames import MAX_CATEGORIES, FrameEncoder
 from dgm_ray.data.table import Table, checked
 from dgm_ray.data.variable import Kind
-from dgm_ray.errors import DataError, nearest
+from dgm_ray.errors import ConfigurationError, DataError, nearest
 from dgm_ray.registry import register
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 MISSING_TEXTS = ("", "?", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*SEPARATORS, ".parquet")
-_DATE = r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?"
 
 
 @register
@@ -81,7 +80,7 @@ def table_of(
     if label is not None and label in (drop or ()):
         raise DataError(place, f"the label {label!r} cannot be dropped")
     left = frame.loc[:, [name not in (*(drop or ()), label) for name in names]]
-    encoder = FrameEncoder.infer(left, kinds, place)
+    encoder = FrameEncoder.infer(left, kinds, place, option="--drop")
     metadata, labels = replace(encoder.metadata, num_samples=len(frame)), None
     if label is not None:
         labels, classes = _classes(frame.iloc[:, names.index(label)], f"{place}: label {label!r}")
@@ -89,14 +88,28 @@ def table_of(
     return checked(Table(metadata, encoder.encode(left, place), labels, scaled=False, encoder=encoder), place)
 
 
-def source_node(path: Path, label: str | None = None) -> dict[str, Any]:
+def source_node(
+    path: Path, label: str | None = None, drop: Sequence[str] = (), kinds: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Return the configuration of the source that reads a file. Raises DataError for a file of another kind."""
     suffix = checked_suffix(path)
-    arguments: dict[str, Any] = {"path": str(path)} | ({"label": label} if label is not None else {})
+    given = {"label": label, "drop": list(drop) or None, "kinds": dict(kinds) if kinds else None}
+    arguments: dict[str, Any] = {"path": str(path)} | {key: one for key, one in given.items() if one is not None}
     if suffix == ".parquet":
         return {"factory": "Parquet", "arguments": arguments}
     separator = {} if SEPARATORS[suffix] == "," else {"separator": SEPARATORS[suffix]}
     return {"factory": "Csv", "arguments": arguments | separator}
+
+
+def read_kinds(assignments: Sequence[str]) -> dict[str, str]:
+    """Return what the option ``--kind COLUMN=KIND`` says. Raises ConfigurationError for anything else."""
+    kinds: dict[str, str] = {}
+    for assignment in assignments:
+        name, sign, kind = assignment.rpartition("=")
+        if not sign:
+            raise ConfigurationError("--kind", "should be COLUMN=KIND", assignment)
+        kinds[name] = kind
+    return kinds
 
 
 def checked_suffix(path: Path) -> str:
@@ -123,8 +136,10 @@ def read_csv(path: Path, separator: str = ",") -> "pd.DataFrame":
     frame = _read_csv(path, separator, low_memory=False, **how)
     for name in frame.columns:
         texts = frame[name].dropna()
-        if len(texts) and pd.api.types.infer_dtype(texts) == "string" and texts.str.fullmatch(_DATE).all():
-            frame[name] = pd.to_datetime(frame[name], format="ISO8601", errors="coerce").where(frame[name].notna())
+        if len(texts) and pd.api.types.infer_dtype(texts) == "string" and dates_of(texts.head(1)).notna().all():
+            dates = dates_of(frame[name])
+            if dates[texts.index].notna().all():  # what is no date, as 2023-02-30, is no missing cell
+                frame[name] = dates
     return frame
 
 
@@ -179,6 +194,8 @@ def _classes(series: "pd.Series", place: str) -> tuple[NDArray[np.int64], tuple[
     if missing.any():
         rule = "is missing: every row needs its class, so give it or remove the row"
         raise DataError(f"{place}, row {int(missing.argmax())}", rule)
+    if series.dtype.kind == "f":
+        Numbers.infer(series, place, given=True)  # infinities are no classes
     found = series.nunique()
     if not 2 <= found <= MAX_CATEGORIES:
         raise DataError(place, f"must hold 2 to {MAX_CATEGORIES} classes", found)

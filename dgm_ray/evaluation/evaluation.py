@@ -1,7 +1,7 @@
 """What a model is worth on rows that it was not trained on: imputing and generating, whatever of both it can do."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from dgm_ray.data import Metadata, Scored, class_numbers
 from dgm_ray.evaluation.generation import Floats, score_generation
 from dgm_ray.evaluation.imputation import complete, score_imputation
-from dgm_ray.models import Architecture, Imputes, Reconstructs, Samples
+from dgm_ray.imputers import BaseImputer, ImputerModel
+from dgm_ray.models import Architecture, Draws, Imputes, Reconstructs, Samples
 
 IMPUTATION = ("imputation_rmse", "imputation_mae")
 GENERATION = ("marginal_distance", "dimension_wise_rmse")
@@ -75,6 +76,57 @@ def impute_rows(
     return imputed(architecture.model, Seen(metadata, rows, architecture.fill, device, architecture.conditional))
 
 
+class _Drawing(nn.Module):
+    """A model whose imputation is one of several."""
+
+    def __init__(self, model: Draws) -> None:
+        super().__init__()
+        self.model = model
+
+    def impute(self, features: Tensor, missing_mask: Tensor, *condition: Tensor) -> Tensor:
+        return self.model.draw(features, missing_mask, *condition)
+
+
+def can_draw(model: nn.Module) -> bool:
+    """Tell whether a model says of itself that it knows several ways to complete rows."""
+    if isinstance(model, ImputerModel):
+        return isinstance(model.imputer, BaseImputer) and type(model.imputer).draw is not BaseImputer.draw
+    return isinstance(model, Draws)
+
+
+def draw_rows(
+    architecture: Architecture,
+    metadata: Metadata,
+    features: Floats,
+    device: torch.device,
+    random: np.random.Generator,
+    labels: Any = None,
+) -> Floats:
+    """Return scaled rows (rows, num_features) whose missing (NaN) cells are one of several imputations.
+
+    random: of imputers that are no networks; networks take torch's. labels: (rows,), of a conditional model.
+    """
+    model = architecture.model
+    if isinstance(model, ImputerModel) and isinstance(model.imputer, BaseImputer):
+        drawn = model.imputer.draw(np.nan_to_num(features), np.isnan(features), random)
+        return complete(metadata, drawn, features)
+    if isinstance(model, Draws):
+        architecture = replace(architecture, model=_Drawing(model))
+    return impute_rows(architecture, metadata, features, device, labels)
+
+
+def sampled(model: Samples, seen: Seen) -> Floats:
+    """Return as many new rows as there are scored ones, (rows, num_features)."""
+    rows = len(seen.scored.truth)
+    with torch.no_grad():
+        parts = [
+            model.sample(min(CHUNK, rows - start), seen.device, *seen.condition(start))
+            for start in range(0, rows, CHUNK)
+        ]
+    made: Floats = torch.cat(parts).cpu().numpy()
+    return made
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Scores of a model on one set of rows, each named ``{prefix}_{measure}``."""
@@ -85,19 +137,11 @@ class Evaluation:
     def __call__(self, model: nn.Module) -> dict[str, float]:
         model.eval()
         scored, scores = self.seen.scored, dict[str, float]()
-        with torch.no_grad():
-            if isinstance(model, Imputes):
-                scores |= score_imputation(imputed(model, self.seen), scored)
-            if isinstance(model, Samples):
-                scores |= score_generation(self.seen.metadata, scored.truth, self._sample(model))
+        if isinstance(model, Imputes):
+            scores |= score_imputation(imputed(model, self.seen), scored)
+        if isinstance(model, Samples):
+            scores |= score_generation(self.seen.metadata, scored.truth, sampled(model, self.seen))
         return {f"{self.prefix}_{name}": value for name, value in scores.items()}
-
-    def _sample(self, model: Samples) -> Floats:
-        rows, device = len(self.seen.scored.truth), self.seen.device
-        starts = range(0, rows, CHUNK)
-        parts = [model.sample(min(CHUNK, rows - start), device, *self.seen.condition(start)) for start in starts]
-        sampled: Floats = torch.cat(parts).cpu().numpy()
-        return sampled
 
 
 @dataclass(frozen=True)

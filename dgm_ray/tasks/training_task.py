@@ -5,7 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from rich.console import Console
 from dgm_ray.data import CellHoldout, Files, Holdout, Metadata, MinMaxScaler, Prepared
 from dgm_ray.errors import ConfigurationError, TrainingError
 from dgm_ray.evaluation import measures_of
+from dgm_ray.evaluation.final_report import FinalReport, final_report
 from dgm_ray.models import Architecture
 from dgm_ray.registry import NonNegativeFloat, NonNegativeInt, PositiveInt, register
 from dgm_ray.tasks.csv_log import CSVLog
 from dgm_ray.tasks.progress import shown, steps_shown
-from dgm_ray.tasks.trained import Device
+from dgm_ray.tasks.trained import Device, device_of
 from dgm_ray.training import DIVERGED, Training, read_checkpoint, write_checkpoint
 from dgm_ray.training.training import Epochs, Measure
 
@@ -163,13 +164,12 @@ class TrainingTask(ABC):
             configuration=configuration,
         )
 
-    def score_test(self, data: Prepared, state: Mapping[str, Any]) -> dict[str, float]:
-        """Return the scores of a checkpoint's best weights on the test rows, named ``test_{measure}``."""
-        assert data.test is not None
-        training = self.start(replace(data, validation=data.test))
+    def score_test(self, data: Prepared, state: Mapping[str, Any]) -> FinalReport:
+        """Return what a checkpoint's best weights are worth on the test rows, and on the validation rows."""
+        training = self.start(data)
         training.load(state, "checkpoint")
         training.use_best()
-        return {name.replace("val_", "test_", 1): value for name, value in training.evaluate().items()}
+        return final_report(training, data, device_of(self.device))
 
     def run(self, console: Console, configuration: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Train to the end, write the checkpoint and the log that were asked for, and return the best figures."""

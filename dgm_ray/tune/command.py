@@ -39,6 +39,13 @@ def tune(
         typer.Option("--data", help="Your own table (.csv, .tsv, .parquet) for the file's source."),
     ] = None,
     label: Annotated[str | None, typer.Option(help="The column of --data with the rows' classes.")] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="A column of --data to leave out, as an id.")
+    ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option("--kind", metavar="COLUMN=KIND", help="numerical, binary or categorical, if not as inferred."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Of the study; the file's name by default.")] = None,
     storage: Annotated[Path, typer.Option(help="The folder in which the study gets a folder.")] = Path("results"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study of this name.")] = False,
@@ -53,9 +60,9 @@ def tune(
 ) -> None:
     """Search SPACE with Ray Tune and compare what was found in MLflow.
 
-    Prints a line for each trial that ends and the best beside the means-and-modes baseline.
+    Prints a line for each trial that ends, the best beside means and modes, and the winner's figures on test cells.
 
-    Writes best.json, which `python -m dgm_ray.tasks.runner` repeats, and results.parquet.
+    Writes best.json, which `python -m dgm_ray.tasks.runner` repeats, results.parquet, and imputation.csv by variable.
 
     Ctrl-C stops neatly: what is there is summarised, and --resume goes on.
 
@@ -65,20 +72,21 @@ def tune(
 
       python -m dgm_ray.tune search_spaces/medgan.yaml --samples 8 --name short
 
-      python -m dgm_ray.tune search_spaces/miss_forest.yaml --data my_table.csv
+      python -m dgm_ray.tune search_spaces/miss_forest.yaml --data my_table.csv --label class --drop id
     """
     started = time.monotonic()
     with one_line_errors():
         if resume and overwrite:
             raise ConfigurationError("--resume", "does not go with --overwrite")
-        if label is not None and table is None:
-            raise ConfigurationError("--label", "names a column of --data, which is not given", label)
+        for option, value in (("--label", label), ("--drop", drop), ("--kind", kinds)):
+            if value and table is None:
+                raise ConfigurationError(option, "names a column of --data, which is not given", value)
         _quiet()
-        from dgm_ray.data.user_files import source_node
+        from dgm_ray.data.user_files import read_kinds, source_node
         from dgm_ray.tune.place import Place
         from dgm_ray.tune.study import Study
 
-        source = None if table is None else source_node(table, label)
+        source = None if table is None else source_node(table, label, drop or (), read_kinds(kinds or ()))
         study = Study.read(space, assignments or [], source=source, samples=samples, seed=seed)
         uri = tracking_uri or f"sqlite:///{Path('mlflow.db').absolute()}"
         place = Place(storage.absolute() / (name or space.stem), uri, resume=resume, overwrite=overwrite)

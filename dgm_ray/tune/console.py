@@ -6,14 +6,17 @@ from typing import Any
 from ray.tune.experiment import Trial as RayTrial
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from dgm_ray.evaluation.final_report import DRAWS, FinalReport
 from dgm_ray.tune.observer import Observer
 from dgm_ray.tune.outcomes import Outcome, best_first, number_of, reasons
 from dgm_ray.tune.plan import Plan
 
 SHOWN, SHOWN_NARROW, NARROW = 5, 3, 110  # trials in the summary, in a console of so many columns
+WORST = 5  # variables in the report
 
 
 class ConsoleCallback(Observer):
@@ -69,10 +72,8 @@ class ConsoleCallback(Observer):
         self._progress.update(self._bar, description="  ".join(filter(None, [best, *self._running.values()])))
 
 
-def print_summary(
-    console: Console, plan: Plan, outcomes: Sequence[Outcome], baseline: dict[str, float], tests: dict[str, float]
-) -> None:
-    """Print the best trials with the baseline beside them, the winner's test figures, and why trials ended."""
+def print_summary(console: Console, plan: Plan, outcomes: Sequence[Outcome], baseline: dict[str, float]) -> None:
+    """Print the best trials with the baseline beside them, and why trials ended."""
     ranked = best_first(outcomes)[: SHOWN if console.width >= NARROW else SHOWN_NARROW]
     console.print(f"best of {len(outcomes)} trials by {plan.metric}, smaller is better", style="bold", highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
@@ -90,11 +91,54 @@ def print_summary(
     console.print(table)
     if any(_fidelity(one.measures) is not None for one in ranked):
         console.print("fidelity: 1 - mean distance between real and generated marginals", style="dim")
-    for name, value in tests.items():
-        console.print(f"trial {ranked[0].number:03d}, once on test rows: {name} {figure(value)}", highlight=False)
     console.print("why trials ended:", highlight=False)
     for reason, count in reasons(outcomes).items():
         console.print(f"  {count:3d}  {reason}", highlight=False, soft_wrap=True, markup=False)
+
+
+def print_report(console: Console, report: FinalReport, number: int, path: str) -> None:
+    """Print what the winner is worth on the test cells, and the worst of its variables.
+
+    number: of the winner's trial. path: where all the variables are.
+    """
+    if report.test:
+        console.print(f"trial {number:03d} on the test cells, scored once", style="bold", highlight=False)
+        table = Table(box=box.SIMPLE_HEAD)
+        table.add_column("", no_wrap=True)
+        for name in ("validation", "test", "test - validation", "means and modes: validation", "test"):
+            table.add_column(name, justify="right")
+        for name, text in _IMPUTATION.items():
+            if name in report.test:
+                own, means = (
+                    [figure(_measure(name, part)) for part in parts]
+                    for parts in (
+                        (report.validation, report.test),
+                        (report.baseline_validation, report.baseline_test),
+                    )
+                )
+                gap = f"{report.gap[name]:+.3g}" if name in report.gap else ""
+                table.add_row(text, *own, gap, *means)
+        console.print(table)
+    for name, value in report.more.items():
+        text = _MORE[name] if name in _MORE else name
+        console.print(f"on test rows: {text} {figure(value)}", highlight=False, soft_wrap=True)
+    if report.variables:
+        _print_variables(console, report, path)
+
+
+def _print_variables(console: Console, report: FinalReport, path: str) -> None:
+    worst, total = report.variables[:WORST], len(report.variables)
+    heading = f"the {len(worst)} of {total} variables with the largest RMSE on test cells; all are in {path}"
+    console.print(heading, highlight=False, soft_wrap=True, markup=False)
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("variable", max_width=40)
+    for name in ("kind", "cells", "RMSE", "of means and modes", "NRMSE", "RMSE in your units", "accuracy"):
+        table.add_column(name, justify="right")
+    for one, mean in zip(worst, report.baseline_variables, strict=False):
+        numbers = (one.rmse, mean.rmse, one.nrmse, one.user_rmse, one.accuracy)
+        shown = [figure(value) if value == value else "" for value in numbers]
+        table.add_row(escape(one.name), one.kind, str(one.cells), *shown)
+    console.print(table)
 
 
 def _measure(name: str, measures: dict[str, float]) -> float | None:
@@ -109,14 +153,35 @@ _FIGURES: tuple[tuple[str, Callable[[Outcome], Any], Callable[[dict[str, float]]
     (
         "val imputation RMSE",
         lambda one: _measure("val_imputation_rmse", one.measures),
-        lambda b: b["val_imputation_rmse"],
+        lambda b: _measure("val_imputation_rmse", b),
     ),
-    ("val imputation MAE", lambda one: _measure("val_imputation_mae", one.measures), lambda b: b["val_imputation_mae"]),
+    (
+        "val imputation MAE",
+        lambda one: _measure("val_imputation_mae", one.measures),
+        lambda b: _measure("val_imputation_mae", b),
+    ),
     ("fidelity", lambda one: _fidelity(one.measures), lambda b: None),
     ("best epoch", lambda one: one.best_epoch, lambda b: None),
     ("epochs", lambda one: one.epochs, lambda b: None),
     ("seconds", lambda one: round(one.seconds, 1), lambda b: None),
 )
+
+
+# What the figures of a final report are called.
+_IMPUTATION = {
+    "rmse": "RMSE of hidden cells",
+    "mae": "MAE of hidden cells",
+    "accuracy": "accuracy of hidden categories",
+    "nrmse": "NRMSE of hidden numbers",
+    "rmse_all_cells": "RMSE of all cells, seen or hidden",
+    "sliced_wasserstein": "sliced Wasserstein distance of rows",
+}
+_MORE = {
+    "downstream_accuracy": "accuracy of a classifier that was trained on completed rows:",
+    "downstream_accuracy_of_truth": "accuracy of a classifier that was trained on true rows:",
+    "crps": f"CRPS of {DRAWS} draws, in scaled units:",
+    "coverage_of_90": f"share of true values in the central 90% of {DRAWS} draws:",
+}
 
 
 def figure(value: Any) -> str:

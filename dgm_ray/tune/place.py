@@ -44,6 +44,11 @@ class Place:
         return self.folder / "missing.csv"
 
     @property
+    def imputation(self) -> Path:
+        """The errors of each variable's test cells."""
+        return self.folder / "imputation.csv"
+
+    @property
     def artifacts(self) -> Path | None:
         """Where MLflow keeps files when no server decides it."""
         return self.folder.parent / "mlflow-artifacts" if self.tracking_uri.startswith("sqlite:") else None

@@ -1,12 +1,14 @@
 """What a study leaves: ``best.json``, which repeats the winner, and one row per trial."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from dgm_ray.data import Prepared, achieved
+from dgm_ray.evaluation.final_report import FinalReport
 from dgm_ray.training import atomic, read_checkpoint, write_json
 from dgm_ray.tune.outcomes import Outcome, best_first
 from dgm_ray.tune.place import Place
@@ -14,24 +16,36 @@ from dgm_ray.tune.study import Study, task_of
 from dgm_ray.tune.trial import CHECKPOINT
 
 
-def write_best(study: Study, data: Prepared, place: Place, outcomes: list[Outcome]) -> dict[str, float]:
-    """Write the winner's configuration; return its scores on the test cells, which nothing has seen before.
+def write_best(study: Study, data: Prepared, place: Place, outcomes: list[Outcome]) -> FinalReport:
+    """Write the winner's configuration; return what it is worth on the test cells, which nothing has seen before.
 
     The configuration trains for as many epochs as the trial did, so it reaches the same figures. Without a trial that
     can win nothing is written.
     """
     ranked = best_first(outcomes)
     if not ranked:
-        return {}
+        return FinalReport()
     winner = ranked[0]
     configuration = study.plan.configuration(winner.values)
     configuration["arguments"] |= {"epochs": winner.epochs}
     expected: dict[str, Any] = {"best_epoch": winner.best_epoch, **winner.measures}
     write_json(place.best, configuration | {"expected": expected})
     if not winner.checkpoint or data.test is None or not data.test.hidden_mask.any():
-        return {}
+        return FinalReport()
     state = read_checkpoint(Path(winner.checkpoint) / CHECKPOINT)
     return task_of(configuration).score_test(data, state)
+
+
+def write_imputation(place: Place, report: FinalReport) -> None:
+    """Write the errors of each variable's test cells, largest RMSE first, beside those of means and modes."""
+    place.imputation.unlink(missing_ok=True)  # of the study before it was resumed
+    if not report.variables:
+        return
+    table = pd.DataFrame([asdict(one) for one in report.variables])
+    for name in ("rmse", "accuracy"):
+        table[f"means_and_modes_{name}"] = [getattr(one, name) for one in report.baseline_variables]
+    with atomic(place.imputation) as temporary:
+        table.rename(columns={"name": "variable"}).to_csv(temporary, index=False)
 
 
 def write_results(study: Study, place: Place, outcomes: list[Outcome]) -> None:

@@ -19,11 +19,11 @@ from rich.console import Console
 
 from dgm_ray.data import Prepared
 from dgm_ray.evaluation import baseline
-from dgm_ray.tune.console import ConsoleCallback, print_summary
+from dgm_ray.tune.console import ConsoleCallback, print_report, print_summary
 from dgm_ray.tune.observer import Observer
 from dgm_ray.tune.outcomes import Outcome, best_first, number_of, outcome_of
 from dgm_ray.tune.place import Place
-from dgm_ray.tune.results import write_best, write_missing, write_results
+from dgm_ray.tune.results import write_best, write_imputation, write_missing, write_results
 from dgm_ray.tune.search import param_space
 from dgm_ray.tune.study import Study
 from dgm_ray.tune.tracking import Tracker, TrackingCallback, environment
@@ -75,13 +75,18 @@ def run_study(study: Study, data: Prepared, place: Place, console: Console, star
     means = {
         f"val_{name}": value for name, value in baseline(data.metadata, data.means_and_modes, data.validation).items()
     }
-    console.print(f"means and modes: val_imputation_rmse {means['val_imputation_rmse']:.4g}", highlight=False)
+    if means:
+        console.print(f"means and modes: val_imputation_rmse {means['val_imputation_rmse']:.4g}", highlight=False)
     with watch.signals():
         outcomes = _fit(study, data, place, tracker, watch, console)
-    best = write_best(study, data, place, outcomes)
     write_results(study, place, outcomes)
-    print_summary(console, study.plan, outcomes, means, best)
-    _close(tracker, study, place, outcomes, means | best, interrupted=bool(watch.received))
+    report = write_best(study, data, place, outcomes)
+    write_imputation(place, report)
+    print_summary(console, study.plan, outcomes, means)
+    for winner in best_first(outcomes)[:1]:
+        print_report(console, report, winner.number, str(place.imputation))
+    figures = {f"baseline_{name}": value for name, value in means.items()} | report.metrics()
+    _close(tracker, study, place, outcomes, figures, interrupted=bool(watch.received))
     _print_files(console, place, tracker, time.monotonic() - started)
     return 128 + watch.received if watch.received else 0
 
@@ -162,14 +167,11 @@ def _close(
     for one in ranked[: study.settings.keep]:
         if one.checkpoint:
             tracker.log_file(Path(one.checkpoint) / CHECKPOINT, one.trial_id, "checkpoint")
-    for path in (place.best, place.table, place.text):
+    for path in (place.best, place.table, place.text, place.imputation):
         if path.exists():
             tracker.log_file(path)
     found = {f"best_{name}": value for name, value in (ranked[0].measures if ranked else {}).items()}
-    tracker.log_study(
-        {("baseline_" + name if name.startswith("val_") else name): value for name, value in figures.items()} | found,
-        {"status": "interrupted" if interrupted else "completed"},
-    )
+    tracker.log_study(figures | found, {"status": "interrupted" if interrupted else "completed"})
     tracker.close("KILLED" if interrupted else "FINISHED")
 
 

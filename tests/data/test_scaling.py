@@ -60,7 +60,9 @@ def test_rows_never_seen_are_not_clipped() -> None:
 def test_a_column_without_a_value_is_named() -> None:
     features = np.zeros((3, 3), dtype=np.float32)
     features[:, 1] = np.nan
-    with pytest.raises(DataError, match=r"^column 'b': cannot be scaled, all its cells are missing$"):
+    with pytest.raises(
+        DataError, match=r"^column 'b': cannot be scaled, all its cells are missing in the training rows$"
+    ):
         MinMaxScaler.fit(NUMERICAL, features)
 
 

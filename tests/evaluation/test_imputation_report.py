@@ -107,8 +107,9 @@ def test_draws_of_the_truths_distribution_cover_it() -> None:
     metadata = Metadata((Variable("n", "numerical"),))
     truth = random.normal(size=(2000, 1)).astype(np.float32)
     scored = Scored(np.arange(2000), np.full_like(truth, np.nan), None, np.ones((2000, 1), bool), truth)
-    good = of_draws(metadata, random.normal(size=(200, 2000, 1)), scored)
-    assert good["coverage"] == pytest.approx(0.9, abs=0.03)
+    few, good = (of_draws(metadata, random.normal(size=(count, 2000, 1)), scored) for count in (20, 200))
+    assert good["coverage"] == pytest.approx(0.9, abs=0.025), "three standard errors and a half"
+    assert few["coverage"] == pytest.approx(0.9, abs=0.025), "as nominal, however few draws"
     assert good["crps"] == pytest.approx(1 / np.sqrt(np.pi), rel=0.05), "of a standard normal, in expectation"
     narrow = of_draws(metadata, random.normal(size=(200, 2000, 1)) / 9, scored)
     assert narrow["coverage"] < 0.4

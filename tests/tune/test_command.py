@@ -60,7 +60,14 @@ def test_a_study_from_file_to_repeated_winner(
     assert "test_imputation_rmse" in parent.data.metrics
     assert re.fullmatch(r"[0-9a-f]{64}", parent.data.tags["data_hash"])
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    assert names == {"best.json", "missing.csv", "results.csv", "results.parquet", "small.json", "study.json"}
+    written = {"best.json", "imputation.csv", "missing.csv", "results.csv", "results.parquet"}
+    assert names == written | {"small.json", "study.json"}
+    assert parent.data.metrics["test_gap_imputation_rmse"] == pytest.approx(
+        parent.data.metrics["test_imputation_rmse"] - parent.data.metrics["best_val_imputation_rmse"]
+    )
+    assert parent.data.metrics["test_baseline_imputation_rmse"] > 0
+    assert f"trial {table['trial'].iloc[0]:03d} on the test cells, scored once" in done.stdout
+    assert len(pd.read_csv(folder / "imputation.csv")) == 14
     assert parent.data.tags["mechanism"] == "MCAR"
     shares = pd.read_csv(folder / "missing.csv", index_col="variable")
     assert parent.data.metrics["test_missing_rate_mean"] == pytest.approx(shares["test_missing_rate"].mean())
@@ -70,6 +77,7 @@ def test_a_study_from_file_to_repeated_winner(
         row = rows[run.data.tags["trial_id"]]
         assert run.data.params.keys() == {"batch_size", "code_size", "sizes", "lr"}
         assert (run.data.tags["status"], run.data.tags["reason"]) == (row.status, row.reason)
+        assert not [name for name in run.data.metrics if name.startswith("test_")], "no trial has a test figure"
         for name in ("autoencoder_loss", "val_imputation_rmse"):
             steps = [metric.step for metric in client.get_metric_history(run.info.run_id, name)]
             assert steps == list(range(1, row.epochs + 1))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dgm_ray.data import MNAR, CellHoldout, Holdout, InMemory, Metadata, Prepared, Table, Variable
+from dgm_ray.evaluation.final_report import final_report
 from dgm_ray.imputers import BaseImputer, Change
 from dgm_ray.registry import FACTORIES, TASKS, call, register
 
@@ -102,6 +103,9 @@ def test_a_spy_sees_no_test_cell(name: str, table: Table, spy: str) -> None:
     while not training.done:
         training.advance()
     assert len(SEEN) > 1
+    trained = len(SEEN)
+    assert final_report(training, data, torch.device("cpu")).test["rmse"] > 0
+    assert len(SEEN) > trained, "it completes the test rows, too"
     secrets = secrets_of(data, table)
     for seen in SEEN:
         assert set(np.intersect1d(seen[~np.isnan(seen)], secrets)) <= {0.0, 1.0}

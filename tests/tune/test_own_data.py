@@ -1,5 +1,6 @@
 """``--data my_table.csv`` puts a user's own table into any space."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,22 @@ def test_the_kinds_are_shown(small: dict[str, Any], write: Write, table: Path) -
     assert "  1 categorical: city (3 categories: Bonn, Oslo, Rome)\n" in text
 
 
+def test_columns_are_dropped_and_taken_for_another_kind(
+    small: dict[str, Any], write: Write, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(table.parent)
+    pd.read_csv(table).assign(id=[f"n{row}" for row in range(80)]).to_csv("ids.csv", index=False)
+    line = ["tune", str(write(small)), "--check", "--data", "ids.csv"]
+    done = CliRunner().invoke(app, line)
+    assert done.exit_code == 2
+    assert "ids.csv: column 'id': every cell is different, as of an id" in done.stderr
+    assert "drop it (--drop id)" in done.stderr
+    done = CliRunner().invoke(app, [*line, "--drop", "id", "--kind", "age=categorical"])
+    assert done.exit_code == 0, done.stderr
+    assert "  2 categorical: age (" in done.stdout
+    assert "id" not in re.findall(r"\w+", done.stdout.partition("numerical")[2])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -88,6 +105,10 @@ def test_the_kinds_are_shown(small: dict[str, Any], write: Write, table: Path) -
         (["--data", "none.csv"], "none.csv: cannot be read: No such file"),
         (["--data", "people.xlsx"], "must be a table: .csv, .tsv, .parquet, not '.xlsx'"),
         (["--label", "good"], "error: --label: names a column of --data, which is not given, not 'good'"),
+        (["--drop", "good"], "error: --drop: names a column of --data, which is not given, not ['good']"),
+        (["--data", "people.csv", "--kind", "age"], "error: --kind: should be COLUMN=KIND, not 'age'"),
+        (["--data", "people.csv", "--kind", "age=odd"], "Input should be 'numerical', 'binary' or 'categorical'"),
+        (["--data", "people.csv", "--drop", "agee"], "people.csv: there is no column 'agee'; did you mean 'age'?"),
         (["--data", "people.csv", "--label", "god"], "people.csv: there is no column 'god'; did you mean 'good'?"),
     ],
 )
