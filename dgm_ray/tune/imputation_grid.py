@@ -20,7 +20,6 @@ from dgm_ray.tune.parallel import Worker
 from dgm_ray.tune.runs import Journal, Runs
 
 MECHANISMS: dict[str, Mechanism] = {"mcar": MCAR(), "mar": MAR(), "mnar": MNAR(), "blocks": Blocks()}
-BASELINE = "means_and_modes"
 VALIDATION = 0.1  # of the cells that are no test cells: what early stopping looks at
 
 

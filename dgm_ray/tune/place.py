@@ -1,12 +1,13 @@
 """Where a study's files go."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dgm_ray.errors import StudyError
 from dgm_ray.training import write_json
-from dgm_ray.tune.study import Study
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,10 @@ class Place:
         if not self.settings.exists():
             raise StudyError(str(self.folder), "is not a study's folder, so it is not overwritten")
 
-    def claim(self, study: Study) -> None:
+    def claim(self, node: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         """Make the folder and write what the study is; an overwritten one is removed."""
         if self.resume:
             return
         if self.folder.exists():
             shutil.rmtree(self.folder)
-        write_json(self.settings, {"space": study.node, "settings": study.resolved()})
+        write_json(self.settings, {"space": node, "settings": settings})

@@ -5,11 +5,11 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 import ray
@@ -63,37 +63,76 @@ class Watch(Observer):
                 signal.signal(number, handler)
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    outcomes: of all trials. means: the scores of means and modes on the validation cells. test: those of the winner on
+    the test cells, if these are known. signal: what stopped it, or 0.
+    """
+
+    outcomes: list[Outcome]
+    means: dict[str, float]
+    test: dict[str, float]
+    signal: int
+
+
 def run_study(study: Study, data: Prepared, place: Place, console: Console, started: float) -> int:
     """Run a study on the Ray that was started, and write its results.
 
     started: when, by time.monotonic. Return the exit code: 0, or 128 plus the signal that stopped it.
     """
-    place.claim(study)
     tracker = Tracker(place.tracking_uri, study.settings.experiment, place.artifacts)
-    _open(tracker, study, data, place)
-    watch = Watch(console)
-    means = {
-        f"val_{name}": value for name, value in baseline(data.metadata, data.means_and_modes, data.validation).items()
-    }
+    means = means_of(data)
     console.print(f"means and modes: val_imputation_rmse {means['val_imputation_rmse']:.4g}", highlight=False)
-    with watch.signals():
-        outcomes = _fit(study, data, place, tracker, watch, console)
-    best = write_best(study, data, place, outcomes)
-    write_results(study, place, outcomes)
-    print_summary(console, study.plan, outcomes, means, best)
-    _close(tracker, study, place, outcomes, means | best, interrupted=bool(watch.received))
+    found = search(study, data, place, tracker, console)
+    print_summary(console, study.plan, found.outcomes, means, found.test)
+    close(tracker, study, place, found)
     _print_files(console, place, tracker, time.monotonic() - started)
-    return 128 + watch.received if watch.received else 0
+    return 128 + found.signal if found.signal else 0
 
 
-def _fit(study: Study, data: Prepared, place: Place, tracker: Tracker, watch: Watch, console: Console) -> list[Outcome]:
+def search(
+    study: Study,
+    data: Prepared,
+    place: Place,
+    tracker: Tracker,
+    console: Console,
+    *,
+    tags: Mapping[str, str] = MappingProxyType({}),
+    lines: bool = True,
+) -> Found:
+    """Run the trials of a study and write what they found.
+
+    tracker: gets all of it; ``close`` ends it. tags: of the study's run, beside its own. lines: print one for each
+    trial that ends.
+    """
+    place.claim(study.node, study.resolved())
+    _open(tracker, study, data, place, tags)
+    watch = Watch(console)
+    with watch.signals():
+        outcomes = _fit(study, data, place, tracker, watch, console, lines)
+    test = write_best(study, data, place, outcomes)
+    write_results(study, place, outcomes)
+    return Found(outcomes, means_of(data), test, watch.received)
+
+
+def means_of(data: Prepared) -> dict[str, float]:
+    """Return the scores of means and modes on the validation cells."""
+    scores = baseline(data.metadata, data.means_and_modes, data.validation)
+    return {f"val_{name}": value for name, value in scores.items()}
+
+
+def _fit(
+    study: Study, data: Prepared, place: Place, tracker: Tracker, watch: Watch, console: Console, lines: bool
+) -> list[Outcome]:
     metric, settings = f"best_{study.plan.metric}", study.settings
     scheduler = type(settings.scheduler).__name__
 
     def outcome(trial: RayTrial) -> Outcome:
         return outcome_of(trial, study.plan.metric, scheduler=scheduler)
 
-    shown = ConsoleCallback(console, study.plan.metric, study.trials, outcome)
+    shown = ConsoleCallback(console, study.plan.metric, study.trials, outcome, lines=lines)
     tracking = TrackingCallback(tracker, outcome)
     # Test rows stay here: no trial can look at them.
     trainable = tune.with_parameters(Trial, plan=study.plan, data=replace(data, test=None))
@@ -140,51 +179,46 @@ def trial_name(trial: RayTrial) -> str:
     return f"trial_{number_of(trial):04d}"
 
 
-def _open(tracker: Tracker, study: Study, data: Prepared, place: Place) -> None:
+def _open(tracker: Tracker, study: Study, data: Prepared, place: Place, more: Mapping[str, str]) -> None:
     tags = environment() | {"data_hash": data.content_hash(), "task": study.plan.template["task"]}
-    tags |= {"study": str(place.folder), "mechanism": study.mechanism}
+    tags |= {"study": str(place.folder), "mechanism": study.mechanism, **more}
     tracker.open_study(place.folder.name, study.resolved() | {"trials": study.trials}, tags, resume=place.resume)
     tracker.log_study(write_missing(data, place), {})
     for path in (place.settings, study.path, place.missing):
         tracker.log_file(path)
 
 
-def _close(
-    tracker: Tracker,
-    study: Study,
-    place: Place,
-    outcomes: list[Outcome],
-    figures: dict[str, float],
-    *,
-    interrupted: bool,
-) -> None:
-    ranked = best_first(outcomes)
+def close(tracker: Tracker, study: Study, place: Place, found: Found) -> None:
+    """Log what a search found, and wait until all is written."""
+    ranked = best_first(found.outcomes)
     for one in ranked[: study.settings.keep]:
         if one.checkpoint:
             tracker.log_file(Path(one.checkpoint) / CHECKPOINT, one.trial_id, "checkpoint")
     for path in (place.best, place.table, place.text):
         if path.exists():
             tracker.log_file(path)
-    found = {f"best_{name}": value for name, value in (ranked[0].measures if ranked else {}).items()}
-    tracker.log_study(
-        {("baseline_" + name if name.startswith("val_") else name): value for name, value in figures.items()} | found,
-        {"status": "interrupted" if interrupted else "completed"},
-    )
-    tracker.close("KILLED" if interrupted else "FINISHED")
+    figures = {f"baseline_{name}": value for name, value in found.means.items()} | found.test
+    figures |= {f"best_{name}": value for name, value in (ranked[0].measures if ranked else {}).items()}
+    tracker.log_study(figures, {"status": "interrupted" if found.signal else "completed"})
+    tracker.close("KILLED" if found.signal else "FINISHED")
 
 
 def _print_files(console: Console, place: Place, tracker: Tracker, seconds: float) -> None:
-    def line(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
+    best = [f"best: {place.best}", f"repeat it: {repeat_command(place)}"] if place.best.exists() else []
+    print_lines(console, place, tracker, [*best, f"all trials: {place.table}"], seconds)
 
-    if tracker.problem:
-        line(f"warning: MLflow has not got everything ({tracker.problem}); {place.folder} has")
-    if place.best.exists():
-        line(f"best: {place.best}")
-        line(f"repeat it: {Path(sys.executable).name} -m dgm_ray.tasks.runner {place.best}")
-    line(f"all trials: {place.table}")
-    line(f"compare them: {mlflow_command()} ui --backend-store-uri {place.tracking_uri}")
-    line(f"took {seconds:.1f} s")
+
+def repeat_command(place: Place) -> str:
+    """Return the command that repeats the winner."""
+    return f"{Path(sys.executable).name} -m dgm_ray.tasks.runner {place.best}"
+
+
+def print_lines(console: Console, place: Place, tracker: Tracker, lines: Sequence[str], seconds: float) -> None:
+    """Print what there is and how to go on, and where MLflow has it."""
+    problem = f"warning: MLflow has not got everything ({tracker.problem}); {place.folder} has"
+    compare = f"compare them: {mlflow_command()} ui --backend-store-uri {place.tracking_uri}"
+    for line in [*([problem] if tracker.problem else []), *lines, compare, f"took {seconds:.1f} s"]:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def mlflow_command() -> str:

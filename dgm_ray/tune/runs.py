@@ -92,11 +92,13 @@ class Runs:
             self._truth[run.label] = data
             yield run.label, (reference, run.configuration)
 
-    def rows(self, console: Console, workers: Sequence[Worker], timeout: float | None = None) -> list[Row]:
+    def rows(
+        self, console: Console, workers: Sequence[Worker], timeout: float | None = None, log_every: float = 5.0
+    ) -> list[Row]:
         """Run what is waiting, and return a row for each run, in order: its scores and seconds, or its ``error``."""
         by_label = {run.label: run for run in self.waiting}
         failed: dict[str, str] = {}
-        pool = Pool(workers, console, timeout=timeout)
+        pool = Pool(workers, console, timeout=timeout, log_every=log_every)
         for outcome in pool.run(_complete, self):
             run, data = by_label[outcome.label], self._truth.pop(outcome.label)
             if outcome.error:
