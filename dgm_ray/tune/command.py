@@ -165,6 +165,8 @@ def _compared(
     comparison: "Comparison", console: "Console", *, draws: bool = False
 ) -> "tuple[Prepared, dict[str, Study]]":
     """Read the data, build the corners of every space, and say what would be searched."""
+    from dgm_ray.tasks.progress import some
+
     data = comparison.prepare()
     for seed in comparison.seeds:  # a table of which a repeat would hide all of a column is found now
         comparison.prepare(seed)
@@ -173,7 +175,10 @@ def _compared(
     rehearsals = {name: study.rehearse(data) for name, study in studies.items()}
     shares = [part.hidden_mask.mean() for part in (data.validation, data.test)]
     trials, say = sum(study.trials for study in studies.values()), _printer(console)
-    say(f"{comparison.path}: {len(studies)} imputers, {trials} trials, then {comparison.repeats} repeats of each best")
+    counts = (
+        f"{some(len(studies), 'imputer')}, {some(trials, 'trial')}, then each best {some(comparison.repeats, 'time')}"
+    )
+    say(f"{comparison.path}: {counts} again")
     hidden = f"{shares[0]:.1%} of the cells are hidden to validate, {shares[1]:.1%} to test ({comparison.mechanism})"
     say(f"{_width(data)}; {len(data.train.features)} rows; {hidden}")
     for line in data.encoder.summary() if data.encoder else ():
@@ -189,14 +194,12 @@ def _compared(
 
 
 def _size(study: "Study", rehearsal: "Rehearsal") -> str:
+    from dgm_ray.tasks.progress import some
+
     sizes = f", {rehearsal.fewest_parameters} to {rehearsal.most_parameters} parameters"
-    counts = f"{_some(len(study.plan.draws), 'draw')}, {_some(study.trials, 'trial')} of at most "
-    counts += _some(study.epochs, "epoch")
+    counts = f"{some(len(study.plan.draws), 'draw')}, {some(study.trials, 'trial')} of at most "
+    counts += some(study.epochs, "epoch")
     return f"{study.plan.template['task']}, {counts}{sizes if rehearsal.most_parameters else ''}"
-
-
-def _some(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _width(data: "Prepared") -> str:

@@ -1,12 +1,11 @@
 """Run a comparison: search each imputer's space, repeat each best, and rank them on the driver, which has the test."""
 
 import json
-import sys
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,10 +13,11 @@ import ray
 from ray import tune
 from rich.console import Console
 
-from dgm_ray.data import Prepared
+from dgm_ray.data import Csv, Parquet, Prepared
 from dgm_ray.errors import UnfinishedError
 from dgm_ray.evaluation import Floats
 from dgm_ray.evaluation.imputation_report import overall
+from dgm_ray.tasks.progress import some
 from dgm_ray.training import write_json
 from dgm_ray.tune.comparison import Comparison
 from dgm_ray.tune.console import figure
@@ -26,7 +26,7 @@ from dgm_ray.tune.leaderboard import leaderboard, print_leaderboard, readable, w
 from dgm_ray.tune.outcomes import best_first, reasons
 from dgm_ray.tune.parallel import Worker, one_line
 from dgm_ray.tune.place import Place
-from dgm_ray.tune.run import close, means_of, print_lines, repeat_command, search
+from dgm_ray.tune.run import close, command, means_of, print_lines, repeat_command, search
 from dgm_ray.tune.runs import Journal, Row, Runs
 from dgm_ray.tune.study import Study
 from dgm_ray.tune.tracking import Tracker, environment
@@ -79,13 +79,15 @@ class Compare:
         self._say(f"means and modes: {METRIC}{self._measure} {means:.4g}")
         searched: dict[str, Row] = {}
         for number, (name, study) in enumerate(self._studies.items(), 1):
-            searched[name], signal = self._searched(name, study)
+            key = f"search {name}, {_digest(study.node, study.resolved(), self._hash)}"
+            before = self._done(key)
+            searched[name], signal = (before, 0) if before else self._searched(name, study, key)
             if signal:
                 self._say(f"stopped: {number - 1} of {len(self._studies)} imputers are searched; --resume goes on")
                 return 128 + signal
-            self._say(f"{number:3d} of {len(self._studies)}  {name}  {self._line(searched[name])}")
-        table, repeats = self._repeated(searched)
-        self._finish(table, repeats, started)
+            line = f"{self._line(searched[name])}{'  (done before)' if before else ''}"
+            self._say(f"{number:3d} of {len(self._studies)}  {name}  {line}")
+        self._finish(searched, leaderboard(searched, self._repeated(searched)), started)
         return 0
 
     @property
@@ -94,12 +96,17 @@ class Compare:
         own = {name: study.resolved() for name, study in self._studies.items()}
         return resolved | {"repeats": self._comparison.repeats, "imputers": own}
 
-    def _searched(self, name: str, study: Study) -> tuple[Row, int]:
-        """Return the ``trials``, ``seconds`` and ``score`` of a search, or its ``error``; and what stopped it, or 0."""
-        key = f"search {name}, {_digest(study.node, study.resolved(), self._hash)}"
+    def _done(self, key: str) -> Row | None:
+        """Return what a search found that has ended; one that failed is tried again."""
+        row = self._journal.done[key] if key in self._journal.done else None
+        return None if row is None or "error" in row else row
+
+    def _searched(self, name: str, study: Study, key: str) -> tuple[Row, int]:
+        """Return the ``trials`` and ``seconds`` of a search, and its ``score`` and ``best``, or its ``error``.
+
+        Return also the signal that stopped it, or 0.
+        """
         place = self._place_of(name, study, key)
-        if key in self._journal.done and "error" not in self._journal.done[key] and place.best.exists():
-            return self._journal.done[key], 0
         tracker = Tracker(place.tracking_uri, study.settings.experiment, self._place.artifacts)
         without_test, tags = replace(self._data, test=None), {"comparison": self._place.folder.name}
         started = time.monotonic()
@@ -114,7 +121,10 @@ class Compare:
                 return {}, found.signal
             ranked = best_first(found.outcomes)
             row = {"trials": len(found.outcomes), "seconds": time.monotonic() - started}
-            row |= {"score": ranked[0].score} if ranked else {"error": next(iter(reasons(found.outcomes)), "no trial")}
+            if ranked:
+                row |= {"score": ranked[0].score, "best": json.loads(place.best.read_text(encoding="utf-8"))}
+            else:
+                row |= {"error": next(iter(reasons(found.outcomes)), "there was no trial")}
         self._journal.add(key, row)
         return row, 0
 
@@ -127,29 +137,26 @@ class Compare:
         return replace(place, resume=True) if same else place
 
     def _line(self, row: Row) -> str:
-        seconds = f"{row['trials']} {'trial' if row['trials'] == 1 else 'trials'} in {row['seconds']:.1f} s"
+        seconds = f"{some(row['trials'], 'trial')} in {row['seconds']:.1f} s"
         if "error" in row:
             return f"{row['error']}  ({seconds})"
         return f"{self._comparison.settings.metric} {figure(row['score'])}  best of {seconds}"
 
-    def _repeated(self, searched: Mapping[str, Row]) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Train each best again; return the leaderboard, and a row for each repeat."""
-        best = {name: self._best(name) for name, row in searched.items() if "error" not in row}
+    def _repeated(self, searched: Mapping[str, Row]) -> dict[str, list[Row]]:
+        """Train each best again; return what each repeat gave, by imputer."""
+        best = {name: row["best"] for name, row in searched.items() if "error" not in row}
         runs = [
             Repeat(name, seed, self._seeded(configuration, seed), self._hash)
             for seed in self._comparison.seeds  # one after the other, so that each table is in memory but once
             for name, configuration in best.items()
         ]
         waiting = Runs(runs, self._journal, self._comparison.prepare, self._scores)
-        self._say(f"repeats: {self._comparison.repeats} of each best, with other validation cells and seeds")
-        rows = waiting.rows(self._console, self._workers(), log_every=LOG_SECONDS) if runs else []
-        repeats = [{"imputer": run.imputer, "seed": run.case, **row} for run, row in zip(runs, rows, strict=True)]
-        by_imputer = {name: [row for row in repeats if row["imputer"] == name] for name in searched}
-        return leaderboard(searched, by_imputer), pd.DataFrame(repeats)
-
-    def _best(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self._place.folder / name / "best.json").read_text(encoding="utf-8"))
-        return found
+        self._say(
+            f"then each best {some(self._comparison.repeats, 'time')} again, with other validation cells and seeds"
+        )
+        found = waiting.rows(self._console, self._workers(), log_every=LOG_SECONDS)
+        pairs = list(zip(runs, found, strict=True))
+        return {name: [row for run, row in pairs if run.imputer == name] for name in searched}
 
     def _seeded(self, best: Mapping[str, Any], seed: int) -> dict[str, Any]:
         return {"task": best["task"], "arguments": best["arguments"] | {"seed": seed}}
@@ -168,13 +175,13 @@ class Compare:
         most = max(1, self._comparison.settings.concurrent or fitting)
         return [Worker(number % int(there["GPU"]) if resources.gpu else None) for number in range(most)]
 
-    def _finish(self, table: pd.DataFrame, repeats: pd.DataFrame, started: float) -> None:
+    def _finish(self, searched: Mapping[str, Row], table: pd.DataFrame, started: float) -> None:
         folder, label, count = self._place.folder, self._measure.upper(), self._comparison.repeats
         title = f"{label} over hidden cells, scaled to [0, 1]; mean ± std over {count} repeats"
         write_tables(table, readable(table, label), folder, "leaderboard", title)
         winner = winner_of(table)
         if winner is not None:
-            write_json(self._place.best, self._best(winner))
+            write_json(self._place.best, searched[winner]["best"])
         print_leaderboard(table, label, count, self._console)
         tracker = self._log(table, winner)
         lines = [f"leaderboard: {folder / 'leaderboard.html'}, .md, .parquet", f"searches: {folder}/*/results.parquet"]
@@ -184,12 +191,22 @@ class Compare:
                 f"best: {winner}, test {label} {row['test_mean']:.4g}, {row['gap']:+.2g} to validation"
                 f": {self._place.best}",
                 f"repeat it: {repeat_command(self._place)}",
-                f"use it: {impute_command()} impute {self._place.best} TABLE.csv COMPLETED.csv",
+                f"use it: {command('dgm-ray')} impute {self._place.best} {self._table}",
                 *lines,
             ]
         print_lines(self._console, self._place, tracker, lines, time.monotonic() - started)
         if winner is None:
             raise UnfinishedError(str(folder), "no imputer got to the end; --resume tries again")
+
+    @property
+    def _table(self) -> str:
+        """The arguments that complete the table: its file, where it is from one; what is no variable stays as it is."""
+        source = self._comparison.holdout.source
+        if not isinstance(source, Csv | Parquet):
+            return "TABLE.csv COMPLETED.csv"
+        left = [*(source.drop or []), *([source.label] if source.label is not None else [])]
+        drops = [f"--drop={name}" for name in left]
+        return shlex.join([str(source.path), f"COMPLETED{source.path.suffix}", *drops])
 
     def _log(self, table: pd.DataFrame, winner: str | None) -> Tracker:
         """Log the leaderboard as a run of its own, and wait until all is written."""
@@ -214,11 +231,6 @@ class Compare:
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, soft_wrap=True, markup=False)
-
-
-def impute_command() -> str:
-    """Return how this library's command is called, beside this Python."""
-    return str(Path(sys.executable).with_name("dgm-ray"))
 
 
 def _digest(*nodes: Any) -> str:

@@ -146,7 +146,7 @@ def _imputers(node: Any) -> dict[str, dict[str, Any]]:
             if path.split(".")[0] == "data":
                 raise ConfigurationError(f"{place}.{path}", "all imputers have the same data: set it under 'data'")
             if below := [other for other in changes if other.startswith(f"{path}.")]:
-                raise ConfigurationError(f"{place}.{path}", f"and {below[0]!r} set the same: leave one out")
+                raise ConfigurationError(f"{place}.{path}", f"sets what {below[0]!r} sets as well: leave one out")
     return node if BASELINE in node else {BASELINE: {}, **node}
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dgm_ray.tasks.imputers import BASELINE
+from dgm_ray.tasks.progress import some
 
 COLUMNS = (
     "imputer",
@@ -97,7 +98,7 @@ def readable(table: pd.DataFrame, measure: str) -> pd.DataFrame:
 def print_leaderboard(table: pd.DataFrame, measure: str, repeats: int, console: Console) -> None:
     """Print the leaderboard; failures are lines of their own below it, which may be long."""
     shown = readable(table, measure)
-    title = f"{measure} over hidden cells, scaled to [0, 1]: mean ± std over {repeats} repeats of each imputer's best"
+    title = f"{measure} over hidden cells, scaled to [0, 1]: mean ± std over {some(repeats, 'repeat')} of each best"
     console.print(title, style="bold", highlight=False)
     rich = Table(box=box.SIMPLE_HEAD)
     for position, column in enumerate(column for column in shown if column != "failed"):
@@ -105,6 +106,7 @@ def print_leaderboard(table: pd.DataFrame, measure: str, repeats: int, console: 
     for row in shown[[column for column in shown if column != "failed"]].itertuples(index=False):
         rich.add_row(*map(str, row))
     console.print(rich)
+    console.print("gap: test minus validation; that of means and modes is the cells' own", style="dim", highlight=False)
     for one in table[table["failed"] > 0].itertuples():
         line = f"failed: {one.imputer}: {one.reason}"
         console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -216,12 +216,12 @@ def repeat_command(place: Place) -> str:
 def print_lines(console: Console, place: Place, tracker: Tracker, lines: Sequence[str], seconds: float) -> None:
     """Print what there is and how to go on, and where MLflow has it."""
     problem = f"warning: MLflow has not got everything ({tracker.problem}); {place.folder} has"
-    compare = f"compare them: {mlflow_command()} ui --backend-store-uri {place.tracking_uri}"
+    compare = f"compare them: {command('mlflow')} ui --backend-store-uri {place.tracking_uri}"
     for line in [*([problem] if tracker.problem else []), *lines, compare, f"took {seconds:.1f} s"]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def mlflow_command() -> str:
-    """Return how MLflow is called here: by name if it is on the path, else beside this Python."""
-    beside = Path(sys.executable).with_name("mlflow")
-    return "mlflow" if shutil.which("mlflow") or not beside.exists() else str(beside)
+def command(name: str) -> str:
+    """Return how a command that was installed with this Python is called here: by name if it is on the path."""
+    beside = Path(sys.executable).with_name(name)
+    return name if shutil.which(name) or not beside.exists() else str(beside)
