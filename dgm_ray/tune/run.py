@@ -166,10 +166,11 @@ def _fit(
         )
     shown.start()
     try:
-        tuner.fit()
+        found = tuner.fit()
     finally:
         shown.stop()
-    outcomes = [outcome(trial) for trial in watch.trials]
+    # A study that had ended and is resumed takes no step that could be watched.
+    outcomes = [outcome(trial) for trial in watch.trials or found._experiment_analysis.trials]
     tracking.finish(outcomes)
     return outcomes
 

@@ -232,7 +232,7 @@ def scored_by_hand(best: dict[str, Any], seed: int) -> tuple[float, float]:
 
 @pytest.mark.slow
 def test_a_comparison_from_a_table_to_its_winner(
-    compared: Write, command: Command, tmp_path: Path, table: Path, cluster: str
+    compared: Write, command: Command, tmp_path: Path, table: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     imputers = {
         "k_nearest": {"imputer.arguments.neighbours": {"randint": [2, 9]}},
@@ -270,8 +270,9 @@ def test_a_comparison_from_a_table_to_its_winner(
     completing = re.search(r"^use it: .*dgm-ray (impute .*)$", done.stdout, re.MULTILINE)
     assert completing is not None
     assert completing[1].endswith("people.csv COMPLETED.csv --drop=bought")
-    completed = command("dgm_ray.cli", *completing[1].split())
-    assert completed.returncode == 0, completed.stderr
+    monkeypatch.chdir(tmp_path)
+    completed = CliRunner().invoke(app, completing[1].split())
+    assert completed.exit_code == 0, completed.output
     assert not pd.read_csv(tmp_path / "COMPLETED.csv").isna().any().any()
 
     from mlflow import MlflowClient
