@@ -108,7 +108,9 @@ def _check(searched: "Study | Comparison") -> int:
 
 
 def _run(searched: "Study | Comparison", place: "Place", address: str | None, started: float) -> int:
-    place.check()
+    from dgm_ray.tune.study import Study
+
+    place.check("trial" if isinstance(searched, Study) else "imputers")
     from dgm_ray.tune.cluster import start_ray
 
     console = _console()

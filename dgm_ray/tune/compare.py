@@ -120,7 +120,7 @@ class Compare:
             if found.signal:
                 return {}, found.signal
             ranked = best_first(found.outcomes)
-            row = {"trials": len(found.outcomes), "seconds": time.monotonic() - started}
+            row = {"trials": len(found.outcomes), "seconds": sum(one.seconds for one in found.outcomes)}
             if ranked:
                 row |= {"score": ranked[0].score, "best": json.loads(place.best.read_text(encoding="utf-8"))}
             else:

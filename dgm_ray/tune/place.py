@@ -1,5 +1,6 @@
 """Where a study's files go."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,10 +50,15 @@ class Place:
         """Where MLflow keeps files when no server decides it."""
         return self.folder.parent / "mlflow-artifacts" if self.tracking_uri.startswith("sqlite:") else None
 
-    def check(self) -> None:
-        """Raise StudyError unless the folder is free, or may be used again."""
+    def check(self, section: str = "trial") -> None:
+        """Raise StudyError unless the folder is free, or may be used again.
+
+        section: what the file of a study that is resumed has: ``trial``, or ``imputers`` of a comparison.
+        """
         if self.resume and not self.settings.exists():
             raise StudyError(str(self.folder), "there is no study here to resume")
+        if self.resume and section not in json.loads(self.settings.read_text(encoding="utf-8"))["space"]:
+            raise StudyError(str(self.folder), f"what is here has no {section!r}, so it cannot go on with this file")
         if self.resume or not self.folder.exists() or not any(self.folder.iterdir()):
             return
         if not self.overwrite:

@@ -43,6 +43,8 @@ def test_there_must_be_something_to_resume(tmp_path: Path, study: Study) -> None
     (tmp_path / "a" / "old").write_text("x")
     place(tmp_path / "a", resume=True).claim(study.node, study.resolved())
     assert (tmp_path / "a" / "old").exists()
+    with pytest.raises(StudyError, match="what is here has no 'imputers', so it cannot go on with this file"):
+        place(tmp_path / "a", resume=True).check("imputers")
 
 
 def test_artifacts_lie_beside_the_studies_unless_a_server_keeps_them(tmp_path: Path) -> None:
