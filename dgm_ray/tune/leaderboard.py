@@ -38,7 +38,8 @@ def leaderboard(searched: Mapping[str, Mapping[str, Any]], repeats: Mapping[str,
     ``error``. An imputer of which a repeat failed cannot win; its means are over the others.
 
     Columns: mean and standard deviation over repeats (NaN of fewer than two); gap: test minus validation; better: by
-    how much, in percent, the test error is below that of means and modes; seconds: of a training, the mean; search_seconds: of all trials together.
+    how much, in percent, the test error is below that of means and modes; seconds: of a training, the mean;
+    search_seconds: of all trials together; repeats: that ended; failed: searches and repeats; reason: of the first.
     """
     table = pd.DataFrame([_row(name, found, repeats[name]) for name, found in searched.items()])
     baseline = table.loc[table["imputer"] == BASELINE, "test_mean"]
