@@ -64,7 +64,7 @@ class Compare:
     ) -> None:
         self._comparison, self._data, self._studies = comparison, data, studies
         self._place, self._console = place, console
-        self._hash = data.content_hash()
+        self._hash, self._problem = data.content_hash(), ""  # of MLflow, the first; it ends nothing
         self._measure = comparison.settings.metric.removeprefix(METRIC)
 
     def run(self, started: float) -> int:
@@ -117,6 +117,7 @@ class Compare:
             row: Row = {"trials": study.trials, "seconds": time.monotonic() - started, "error": one_line(error)}
         else:
             close(tracker, study, place, found)
+            self._problem = self._problem or tracker.problem
             if found.signal:
                 return {}, found.signal
             ranked = best_first(found.outcomes)
@@ -227,6 +228,7 @@ class Compare:
             if path.exists():
                 tracker.log_file(path)
         tracker.close("FINISHED")
+        tracker.problem = self._problem or tracker.problem
         return tracker
 
     def _say(self, line: str) -> None:
