@@ -86,8 +86,8 @@ def readable(table: pd.DataFrame, measure: str) -> pd.DataFrame:
     for part in ("validation", "test"):
         pairs = zip(table[f"{part}_mean"], table[f"{part}_std"], strict=True)
         shown[f"{part} {measure}"] = [_with_std(*pair) for pair in pairs]
-    shown["gap"] = [_text(value, "+.4f") for value in table["gap"]]
-    shown["better than means and modes"] = [_text(value, "+.1f", " %") for value in table["better"]]
+    shown["gap"] = [_text(value, "+z.4f") for value in table["gap"]]
+    shown["better than means and modes"] = [_text(value, "+z.1f", " %") for value in table["better"]]
     shown["seconds"] = [_text(value, ".1f") for value in table["seconds"]]
     shown["trials"] = table["trials"]
     shown["search seconds"] = [_text(value, ".1f") for value in table["search_seconds"]]
