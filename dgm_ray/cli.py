@@ -29,10 +29,11 @@ def schema() -> None:
         import dgm_ray.tune.tasks  # noqa: F401 (registers the tasks that run on Ray)
         from dgm_ray.schema import schema as make_schema
         from dgm_ray.tasks.configuration import load_tasks
+        from dgm_ray.tasks.imputers import imputer_names
         from dgm_ray.tune.settings import Settings
 
         load_tasks()
-        print(json.dumps(make_schema(Settings), indent=2))
+        print(json.dumps(make_schema(Settings, imputer_names()), indent=2))
 
 
 @app.command()

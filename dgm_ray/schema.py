@@ -6,7 +6,7 @@ than the reader: which components a model asks for, and which values fit each ot
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
@@ -32,15 +32,29 @@ Schema = dict[str, Any]
 DRAW = {"$ref": "#/$defs/draw"}
 
 
-def schema(tune: Callable[..., Any]) -> Schema:
-    """Return the schema of configurations and search spaces. tune: the class of a space's ``tune`` section."""
+def schema(tune: Callable[..., Any], imputers: Sequence[str] = ()) -> Schema:
+    """Return the schema of configurations, search spaces and comparisons.
+
+    tune: the class of a space's ``tune`` section. imputers: the names that a comparison may use.
+    """
     settled, drawn = _Grammar(draws=False), _Grammar(draws=True)
     figures = {"type": "object", "additionalProperties": {"type": "number"}}
     space = {"tune": settled.arguments(tune), "trial": drawn.call("task", TASKS)}
+    changes = {"type": "object", "description": "arguments of its task, by their path, with a value or a draw"}
+    compared = {
+        "tune": space["tune"],
+        "data": settled.ref("CellHoldout"),
+        "repeats": {"type": "integer", "minimum": 1, "default": 5},
+        "imputers": _mapping(dict.fromkeys(imputers, changes), []) | {"minProperties": 1},
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "dgm_ray: a task's configuration, or a search space",
-        "oneOf": [settled.call("task", TASKS, expected=figures), _mapping(space, ["trial"])],
+        "title": "dgm_ray: a task's configuration, a search space, or a comparison",
+        "oneOf": [
+            settled.call("task", TASKS, expected=figures),
+            _mapping(space, ["trial"]),
+            _mapping(compared, ["data", "imputers"]),
+        ],
         "$defs": {"draw": _draw(), **settled.definitions(), **drawn.definitions()},
     }
 

@@ -18,7 +18,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -154,26 +154,38 @@ def labels_of(places: list[Place]) -> dict[Place, str]:
 
 
 def assign(node: dict[str, Any], assignment: str) -> None:
-    """Carry out ``a.b.c=value`` (the value as YAML) on a mapping that was read from a file.
+    """Carry out ``a.b.c=value`` (the value as YAML) on a mapping that was read from a file; see ``put``."""
+    place, value = assignment_of(assignment)
+    put(node, place.split("."), value, f"--set {place}")
+
+
+def assignment_of(assignment: str) -> tuple[str, Any]:
+    """Return the place and the value of ``a.b.c=value``. Raises ConfigurationError if it is none."""
+    place, sign, text = assignment.partition("=")
+    if not sign or not all(place.split(".")):
+        raise ConfigurationError("--set", "should be a.b.c=value", assignment)
+    try:
+        value = parse_yaml(text)
+    except ValueError as error:
+        raise ConfigurationError(f"--set {place}", str(error)) from None
+    _refuse_eval({place.split(".")[-1]: value}, f"--set {place}")
+    return place, value
+
+
+def put(node: dict[str, Any], steps: Sequence[str], value: Any, place: str) -> None:
+    """Put a value where the steps lead. place: what asks for it.
 
     Steps that are not there are made; the signatures judge them afterwards. Raises ConfigurationError for a step that
     is no mapping.
     """
-    place, sign, text = assignment.partition("=")
-    if not sign or not all(place.split(".")):
-        raise ConfigurationError("--set", "should be a.b.c=value", assignment)
-    *parents, last = place.split(".")
+    *parents, last = steps
     for depth, step in enumerate(parents):
         below = node[step] if step in node else {}
         if not isinstance(below, dict):
-            raise ConfigurationError(f"--set {place}", f"{'.'.join(parents[: depth + 1])} is not a mapping", below)
+            raise ConfigurationError(place, f"{'.'.join(parents[: depth + 1])} is not a mapping", below)
         node[step] = dict(below)  # a copy: a YAML alias may hold the same mapping at another place
         node = node[step]
-    try:
-        node[last] = parse_yaml(text)
-    except ValueError as error:
-        raise ConfigurationError(f"--set {place}", str(error)) from None
-    _refuse_eval(node, f"--set {place}")
+    node[last] = value
 
 
 _FILLERS = ("trial", "arguments", "architecture", "components")

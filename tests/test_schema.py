@@ -13,6 +13,7 @@ from dgm_ray.registry import FACTORIES, TASKS, Lazy, Node, PositiveInt, Registry
 from dgm_ray.schema import schema
 from dgm_ray.space import corners, fill, read_draws, read_file
 from dgm_ray.tasks.configuration import load_tasks
+from dgm_ray.tasks.imputers import imputer_names
 from dgm_ray.tune.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +25,7 @@ MEDGAN = read_file(SPACES[0].parent / "medgan.yaml")
 @pytest.fixture(scope="module")
 def validator() -> Draft202012Validator:
     load_tasks()
-    return Draft202012Validator(schema(Settings))
+    return Draft202012Validator(schema(Settings, imputer_names()))
 
 
 def changed(place: str, value: Any, node: Any = MEDGAN) -> Any:
@@ -65,6 +66,8 @@ def test_every_example_is_valid(validator: Draft202012Validator) -> None:
 def test_every_search_space_and_its_corners_are_valid(path: Path, validator: Draft202012Validator) -> None:
     space = read_file(path)
     validator.validate(space)
+    if "imputers" in space:
+        return
     trial = read_draws(space["trial"])
     for values in corners(trial):
         validator.validate({**fill(trial, values), "expected": {"val_imputation_rmse": 0.1}})
@@ -93,6 +96,43 @@ def test_every_search_space_and_its_corners_are_valid(path: Path, validator: Dra
 )
 def test_what_the_reader_takes_is_valid(place: str, value: Any, validator: Draft202012Validator) -> None:
     validator.validate(changed(place, value))
+
+
+COMPARISON = read_file(SPACES[0].parent / "imputers.yaml")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("imputers.gan", {}),
+        ("imputers", {"zero": {}}),
+        ("data.missing", {"factory": "MAR", "arguments": {"strength": 3}}),
+        ("repeats", 1),
+    ],
+)
+def test_what_the_reader_of_a_comparison_takes_is_valid(
+    place: str, value: Any, validator: Draft202012Validator
+) -> None:
+    validator.validate(changed(place, value, COMPARISON))
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("imputers.gian", {}),
+        ("imputers.gan", 3),
+        ("imputers", {}),
+        ("data.missing", {"factory": "MARR"}),
+        ("data.test_fraction", 0.1),
+        ("repeats", 0),
+        ("tune.sample", 3),
+        ("trial", {}),
+    ],
+)
+def test_what_the_reader_of_a_comparison_refuses_is_not(
+    place: str, value: Any, validator: Draft202012Validator
+) -> None:
+    assert not validator.is_valid(changed(place, value, COMPARISON))
 
 
 @pytest.mark.parametrize(

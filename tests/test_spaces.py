@@ -16,12 +16,18 @@ import torch
 
 from dgm_ray.data import Prepared
 from dgm_ray.space import Draw, fill
+from dgm_ray.tasks.imputers import imputer_names
 from dgm_ray.training import modules_of
 from dgm_ray.training.checkpoints import copy_states
+from dgm_ray.tune.comparison import Comparison, is_comparison
 from dgm_ray.tune.study import Study, task_of
 
-SPACES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
+FILES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
+SPACES = [path for path in FILES if not is_comparison(path)]
+COMPARISONS = {path.stem: Comparison.read(path) for path in FILES if is_comparison(path)}
 STUDIES = {path.stem: Study.read(path) for path in SPACES}
+for _stem, _comparison in COMPARISONS.items():  # each imputer is searched as a space of its own
+    STUDIES |= {f"{_stem} {name}": study for name, study in _comparison.studies(_comparison.prepare()).items()}
 KNOBS = [(name, label) for name, study in STUDIES.items() for label in study.plan.draws]
 
 # Draws that cannot change what one epoch leaves, each with its reason.
@@ -32,6 +38,10 @@ QUIET = {
 
 def test_there_are_spaces() -> None:
     assert len(SPACES) >= 4
+
+
+def test_no_imputer_is_forgotten() -> None:
+    assert set(COMPARISONS["imputers"].node["imputers"]) == set(imputer_names())
 
 
 @pytest.fixture(scope="module", params=STUDIES)

@@ -25,6 +25,7 @@ class CellHoldout:
     validation_probability: share of the others to hide for validation, in [0, 1), or null as above; 0: nothing is
         measured while training, so keep_checkpoint_by_metric is null.
     missing: which cells are hidden; it is fitted on the table before anything is hidden.
+    validation_seed: draws other validation cells, while the test cells stay; null: the seed.
     """
 
     source: Source
@@ -32,6 +33,7 @@ class CellHoldout:
     validation_probability: Fraction | None = 0.1
     seed: NonNegativeInt = 0
     missing: Mechanism = MCAR()
+    validation_seed: NonNegativeInt | None = None
 
     def prepare(self) -> Prepared:
         """Read, hide and scale. Raises DataError if no test cell is hidden, or all of a column is."""
@@ -41,7 +43,8 @@ class CellHoldout:
         missing = self.missing.fit(table, self.seed)
         test = missing.mask(table.features, ids, self.test_probability, "mcar") & known
         left = known & ~test
-        validation = missing.among(left).mask(table.features, ids, self.validation_probability, "validation") & left
+        draw = "validation" if self.validation_seed in (None, self.seed) else f"validation {self.validation_seed}"
+        validation = missing.among(left).mask(table.features, ids, self.validation_probability, draw) & left
         if self.test_probability != 0 and not test.any():
             raise DataError("data.test_probability", "must hide a cell at least", self.test_probability)
         unseen = test | validation

@@ -9,6 +9,7 @@ from dgm_ray.errors import ConfigurationError, nearest
 from dgm_ray.space import read_file
 
 FILE = Path(__file__).with_name("imputers.yaml")
+BASELINE = "means_and_modes"  # what any imputer should beat
 
 
 def imputer_names() -> list[str]:

@@ -40,3 +40,8 @@ def steps_shown(total: int, console: Console, unit: str = "epoch", every: float 
 def shown(metrics: Mapping[str, float]) -> str:
     """Return metrics as ``name 0.1234`` pairs."""
     return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "seconds")
+
+
+def some(count: int, what: str) -> str:
+    """Return ``1 trial``, ``2 trials``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

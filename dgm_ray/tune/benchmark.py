@@ -11,8 +11,8 @@ from dgm_ray.data import BreastCancer, Digits, Npy, Source, Wine
 from dgm_ray.data.user_files import source_node
 from dgm_ray.errors import ConfigurationError, UnfinishedError, nearest
 from dgm_ray.registry import Scope, build
-from dgm_ray.tasks.imputers import imputer_configuration, imputer_names
-from dgm_ray.tune.imputation_grid import BASELINE, MECHANISMS, Case, Grid, Run, ranked, write_tables
+from dgm_ray.tasks.imputers import BASELINE, imputer_configuration, imputer_names
+from dgm_ray.tune.imputation_grid import MECHANISMS, Case, Grid, Run, ranked, write_tables
 
 BUNDLED: dict[str, Callable[[], Source]] = {"breast_cancer": BreastCancer, "wine": Wine, "digits": Digits}
 

@@ -3,6 +3,7 @@
 import gc
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,11 +16,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dgm_ray.data import Prepared
+    from dgm_ray.tune.comparison import Comparison
     from dgm_ray.tune.place import Place
-    from dgm_ray.tune.study import Study
+    from dgm_ray.tune.study import Rehearsal, Study
 
 Space = Annotated[
-    Path, typer.Argument(help="The search space: YAML or JSON with `tune` and `trial`.", show_default=False)
+    Path,
+    typer.Argument(
+        help="A search space: YAML or JSON with `tune` and `trial`; or a comparison, with `imputers`.",
+        show_default=False,
+    ),
 ]
 
 
@@ -58,7 +64,7 @@ def tune(
         typer.Option(envvar="MLFLOW_TRACKING_URI", help="Of MLflow; sqlite:///mlflow.db in this folder by default."),
     ] = None,
 ) -> None:
-    """Search SPACE with Ray Tune and compare what was found in MLflow.
+    """Search SPACE with Ray Tune and compare what was found in MLflow; or compare all imputers on one table.
 
     Prints a line for each trial that ends, the best beside means and modes, and the winner's figures on test cells.
 
@@ -73,6 +79,8 @@ def tune(
       python -m dgm_ray.tune search_spaces/medgan.yaml --samples 8 --name short
 
       python -m dgm_ray.tune search_spaces/miss_forest.yaml --data my_table.csv --label class --drop id
+
+      python -m dgm_ray.tune search_spaces/imputers.yaml --data my_table.csv --samples 4
     """
     started = time.monotonic()
     with one_line_errors():
@@ -83,35 +91,42 @@ def tune(
                 raise ConfigurationError(option, "names a column of --data, which is not given", value)
         _quiet()
         from dgm_ray.data.user_files import read_kinds, source_node
+        from dgm_ray.tune.comparison import Comparison, is_comparison
         from dgm_ray.tune.place import Place
         from dgm_ray.tune.study import Study
 
         source = None if table is None else source_node(table, label, drop or (), read_kinds(kinds or ()))
-        study = Study.read(space, assignments or [], source=source, samples=samples, seed=seed)
+        kind = Comparison if is_comparison(space) else Study
+        searched = kind.read(space, assignments or [], source=source, samples=samples, seed=seed)
         uri = tracking_uri or f"sqlite:///{Path('mlflow.db').absolute()}"
         place = Place(storage.absolute() / (name or space.stem), uri, resume=resume, overwrite=overwrite)
-        code = _check(study) if check else _run(study, place, address, started)
+        code = _check(searched) if check else _run(searched, place, address, started)
     gc.freeze()  # this process ends: looking through all its objects for garbage takes Python more than a second
     raise SystemExit(code)
 
 
-def _check(study: "Study") -> int:
-    _checked(study, _console(), draws=True)
+def _check(searched: "Study | Comparison") -> int:
+    from dgm_ray.tune.study import Study
+
+    if isinstance(searched, Study):
+        _checked(searched, _console(), draws=True)
+    else:
+        _compared(searched, _console(), draws=True)
     return 0
 
 
-def _run(study: "Study", place: "Place", address: str | None, started: float) -> int:
-    place.check()
+def _run(searched: "Study | Comparison", place: "Place", address: str | None, started: float) -> int:
+    from dgm_ray.tune.study import Study
+
+    place.check("trial" if isinstance(searched, Study) else "imputers")
     from dgm_ray.tune.cluster import start_ray
 
     console = _console()
     with ThreadPoolExecutor(1) as aside:  # Ray takes seconds to start, most of which it waits
-        ready = aside.submit(_ready, study, console)
-        start_ray(study.settings.resources, address)
-        data = ready.result()
-    from dgm_ray.tune.run import run_study
-
-    return run_study(study, data, place, console, started)
+        ready = aside.submit(_ready, searched, console)
+        start_ray(searched.settings.resources, address)
+        run = ready.result()
+    return run(place, started)
 
 
 def _console() -> "Console":
@@ -121,13 +136,22 @@ def _console() -> "Console":
     return console if console.is_terminal else Console(width=120)  # a log has no width of its own
 
 
-def _ready(study: "Study", console: "Console") -> "Prepared":
-    """Check a study, and import what it needs when Ray is there."""
-    data = _checked(study, console)
-    from dgm_ray.tune import run, tracking  # noqa: F401
+def _ready(searched: "Study | Comparison", console: "Console") -> Callable[["Place", float], int]:
+    """Check a study or a comparison, import what it needs when Ray is there, and return what runs it."""
+    from dgm_ray.tune.study import Study
+
+    if isinstance(searched, Study):
+        data = _checked(searched, console)
+    else:
+        data, studies = _compared(searched, console)
+    from dgm_ray.tune import tracking
+    from dgm_ray.tune.compare import Compare
+    from dgm_ray.tune.run import run_study
 
     tracking.load_mlflow()
-    return data
+    if isinstance(searched, Study):
+        return lambda place, started: run_study(searched, data, place, console, started)
+    return lambda place, started: Compare(searched, data, studies, place, console).run(started)
 
 
 def _checked(study: "Study", console: "Console", *, draws: bool = False) -> "Prepared":
@@ -135,23 +159,65 @@ def _checked(study: "Study", console: "Console", *, draws: bool = False) -> "Pre
     data = study.prepare()
     rehearsal = study.rehearse(data)
     rows = [len(part.features) if part else 0 for part in (data.train, data.validation, data.test)]
-    sizes = f", {rehearsal.fewest_parameters} to {rehearsal.most_parameters} parameters"
-    console.print(
-        f"{study.path}: {study.plan.template['task']}, {len(study.plan.draws)} draws, {study.trials} trials of at most "
-        f"{study.epochs} epochs{sizes if rehearsal.most_parameters else ''}",
-        f"data: {data.metadata.num_variables} variables, {data.metadata.num_features} features; "
-        f"{rows[0]} rows to train, {rows[1]} to validate, {rows[2]} to test",
-        sep="\n",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say = _printer(console)
+    say(f"{study.path}: {_size(study, rehearsal)}")
+    say(f"{_width(data)}; {rows[0]} rows to train, {rows[1]} to validate, {rows[2]} to test")
     for line in data.encoder.summary() if data.encoder else ():
-        console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
+        say(f"  {line}")
     for label, (_, draw) in study.plan.draws.items() if draws else ():
-        console.print(f"  {label}: {draw}", highlight=False, soft_wrap=True, markup=False)
+        say(f"  {label}: {draw}")
     for dead in rehearsal.dead:
-        console.print(f"has no effect: {dead}", highlight=False, soft_wrap=True, markup=False)
+        say(f"has no effect: {dead}")
     return data
+
+
+def _compared(
+    comparison: "Comparison", console: "Console", *, draws: bool = False
+) -> "tuple[Prepared, dict[str, Study]]":
+    """Read the data, build the corners of every space, and say what would be searched."""
+    from dgm_ray.tasks.progress import some
+
+    data = comparison.prepare()
+    for seed in comparison.seeds:  # a table of which a repeat would hide all of a column is found now
+        comparison.prepare(seed)
+    assert data.test is not None
+    studies = comparison.studies(data)
+    rehearsals = {name: study.rehearse(data) for name, study in studies.items()}
+    shares = [part.hidden_mask.mean() for part in (data.validation, data.test)]
+    trials, say = sum(study.trials for study in studies.values()), _printer(console)
+    counts = (
+        f"{some(len(studies), 'imputer')}, {some(trials, 'trial')}, then each best {some(comparison.repeats, 'time')}"
+    )
+    say(f"{comparison.path}: {counts} again")
+    hidden = f"{shares[0]:.1%} of the cells are hidden to validate, {shares[1]:.1%} to test ({comparison.mechanism})"
+    say(f"{_width(data)}; {len(data.train.features)} rows; {hidden}")
+    for line in data.encoder.summary() if data.encoder else ():
+        say(f"  {line}")
+    for name, study in studies.items():
+        if draws:
+            say(f"{name}: {_size(study, rehearsals[name])}")
+        for label, (_, draw) in study.plan.draws.items() if draws else ():
+            say(f"  {label}: {draw}")
+        for dead in rehearsals[name].dead:
+            say(f"{name}: has no effect: {dead}")
+    return data, studies
+
+
+def _size(study: "Study", rehearsal: "Rehearsal") -> str:
+    from dgm_ray.tasks.progress import some
+
+    sizes = f", {rehearsal.fewest_parameters} to {rehearsal.most_parameters} parameters"
+    counts = f"{some(len(study.plan.draws), 'draw')}, {some(study.trials, 'trial')} of at most "
+    counts += some(study.epochs, "epoch")
+    return f"{study.plan.template['task']}, {counts}{sizes if rehearsal.most_parameters else ''}"
+
+
+def _width(data: "Prepared") -> str:
+    return f"data: {data.metadata.num_variables} variables, {data.metadata.num_features} features"
+
+
+def _printer(console: "Console") -> Callable[[str], None]:
+    return lambda line: console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _quiet() -> None:

@@ -20,11 +20,13 @@ WORST = 5  # variables in the report
 
 
 class ConsoleCallback(Observer):
-    """Print a line when a trial ends, and show what runs now if the console is a terminal."""
+    """Print a line when a trial ends (unless not ``lines``), and show what runs now if the console is a terminal."""
 
-    def __init__(self, console: Console, metric: str, total: int, outcome: Callable[[RayTrial], Outcome]) -> None:
+    def __init__(
+        self, console: Console, metric: str, total: int, outcome: Callable[[RayTrial], Outcome], *, lines: bool = True
+    ) -> None:
         super().__init__()
-        self._metric, self._outcome = metric, outcome
+        self._metric, self._outcome, self._lines = metric, outcome, lines
         columns = (
             BarColumn(),
             MofNCompleteColumn(),
@@ -56,13 +58,10 @@ class ConsoleCallback(Observer):
         better = outcome.ranked and outcome.score < self._best
         self._best = min(self._best, outcome.score) if outcome.ranked else self._best
         mark = "*" if better else " "
-        self._progress.console.print(
-            f"{mark} {outcome.number:03d}  {self._metric} {figure(outcome.score)}  epoch {outcome.best_epoch}"
-            f" of {outcome.epochs}  {outcome.seconds:.1f} s  {outcome.reason}",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
-        )
+        line = f"{mark} {outcome.number:03d}  {self._metric} {figure(outcome.score)}  epoch {outcome.best_epoch}"
+        line += f" of {outcome.epochs}  {outcome.seconds:.1f} s  {outcome.reason}"
+        if self._lines:
+            self._progress.console.print(line, highlight=False, soft_wrap=True, markup=False)
         self._running.pop(outcome.trial_id, None)
         self._progress.advance(self._bar)
         self._show()

@@ -1,12 +1,8 @@
-"""Every imputer on every table, mechanism, rate and seed: a grid that goes on where it was stopped.
-
-Test cells stay on the driver: a process gets the table without them, and gives back a completed one.
-"""
+"""Every imputer on every table, mechanism, rate and seed: a grid that goes on where it was stopped."""
 
 import json
-import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,15 +11,15 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from dgm_ray.data import MAR, MCAR, MNAR, Blocks, CellHoldout, InMemory, Mechanism, Prepared, Source
-from dgm_ray.evaluation import Floats, complete
+from dgm_ray.data import MAR, MCAR, MNAR, Blocks, CellHoldout, Mechanism, Prepared, Source
+from dgm_ray.evaluation import Floats
 from dgm_ray.evaluation.imputation_report import overall
-from dgm_ray.tasks.imputers import fitting, imputer_configuration
-from dgm_ray.training import append_line, atomic, write_text
-from dgm_ray.tune.parallel import Pool, Worker
+from dgm_ray.tasks.imputers import imputer_configuration
+from dgm_ray.training import atomic, write_text
+from dgm_ray.tune.parallel import Worker
+from dgm_ray.tune.runs import Journal, Runs
 
 MECHANISMS: dict[str, Mechanism] = {"mcar": MCAR(), "mar": MAR(), "mnar": MNAR(), "blocks": Blocks()}
-BASELINE = "means_and_modes"
 VALIDATION = 0.1  # of the cells that are no test cells: what early stopping looks at
 
 
@@ -60,6 +56,11 @@ class Run:
         configuration = json.dumps(imputer_configuration(self.imputer), sort_keys=True)
         return f"{self.label}, {sha256(configuration.encode()).hexdigest()[:12]}"
 
+    @property
+    def configuration(self) -> dict[str, Any]:
+        configuration = imputer_configuration(self.imputer)
+        return configuration | {"arguments": configuration["arguments"] | {"seed": self.case.seed, "device": "cpu"}}
+
 
 class Grid:
     """The runs that are not done yet, and the journal of those that are.
@@ -68,99 +69,28 @@ class Grid:
     """
 
     def __init__(self, sources: dict[str, Source], runs: list[Run], folder: Path) -> None:
-        self._sources, self._runs, self._journal = sources, runs, folder / "runs.jsonl"
-        self._truth: dict[str, Prepared] = {}
-        folder.mkdir(parents=True, exist_ok=True)
-        self.done = self._read()
-        self.waiting = [run for run in runs if run.key not in self.done]
+        self._runs = runs
+        self._queue = Runs(
+            runs, Journal(folder / "runs.jsonl"), lambda case: case.prepare(sources[case.dataset]), _scores
+        )
+
+    @property
+    def waiting(self) -> Sequence[Any]:
+        return self._queue.waiting
 
     def __len__(self) -> int:
         return len(self.waiting)
 
-    def __contains__(self, item: object) -> bool:
-        return item in self.waiting
-
-    def __iter__(self) -> Iterator[tuple[str, Any]]:
-        """Yield a label and what a process needs; a case is put into Ray's memory once for all its imputers."""
-        import ray
-
-        case, data, reference = None, None, None
-        for run in self.waiting:
-            if run.case != case:
-                case = run.case
-                data = case.prepare(self._sources[case.dataset])
-                reference = ray.put(replace(data, test=None))
-            assert data is not None
-            self._truth[run.label] = data
-            yield run.label, (reference, run.imputer, run.case.seed)
-
     def run(self, console: Console, workers: int, timeout: float | None) -> pd.DataFrame:
         """Run what is waiting, and return a row for each run that is done or failed, in the order of the grid."""
-        by_label = {run.label: run for run in self.waiting}
-        failed: dict[str, str] = {}
-        pool = Pool([Worker()] * workers, console, timeout=timeout)
-        for outcome in pool.run(_impute, self):
-            run, data = by_label[outcome.label], self._truth.pop(outcome.label)
-            if outcome.error:
-                failed[run.key] = outcome.error
-                console.print(f"failed: {outcome.label}: {outcome.error}", highlight=False, soft_wrap=True)
-                continue
-            self.done[run.key] = _scores(data, *outcome.result)
-            append_line(self._journal, json.dumps({"run": run.key, **self.done[run.key]}))
-        rows = []
-        for run in self._runs:
-            found = self.done[run.key] if run.key in self.done else {"error": failed[run.key]}
-            rows.append({**asdict(run.case), "imputer": run.imputer, **found})
-        return pd.DataFrame(rows)
-
-    def _read(self) -> dict[str, dict[str, Any]]:
-        """Return what the journal holds; a line that was cut short counts as not done."""
-        done: dict[str, dict[str, Any]] = {}
-        for line in self._journal.read_text(encoding="utf-8").splitlines() if self._journal.exists() else ():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            done[row.pop("run")] = row
-        return done
+        found = self._queue.rows(console, [Worker()] * workers, timeout)
+        pairs = zip(self._runs, found, strict=True)
+        return pd.DataFrame([{**asdict(run.case), "imputer": run.imputer, **row} for run, row in pairs])
 
 
-def _impute(item: tuple[Any, str, int]) -> tuple[Floats, float]:
-    """Train an imputer and return the completed rows and the seconds it took. Done in a process."""
-    import ray
-    import torch
-
-    from dgm_ray.evaluation import impute_rows
-    from dgm_ray.tasks.configuration import load_tasks
-    from dgm_ray.tune.imputation_grid import task_for
-
-    load_tasks()
-    reference, name, seed = item
-    data = ray.get(reference)
-    started = time.monotonic()
-    training = task_for(name, len(data.train.features), seed).start(data)
-    while not training.done:
-        training.advance()
-    training.use_best()
-    with training.aside():
-        rows = impute_rows(training.architecture, data.metadata, data.train.features, torch.device("cpu"))
-    return rows, time.monotonic() - started
-
-
-def task_for(name: str, rows: int, seed: int) -> Any:
-    """Return the task that trains a named imputer on a table that is already prepared."""
-    from dgm_ray.registry import TASKS, call
-
-    configuration = imputer_configuration(name)
-    unread = CellHoldout(InMemory())
-    given = fitting(configuration["arguments"], rows) | {"data": unread, "seed": seed, "device": "cpu"}
-    return call(TASKS.get(configuration["task"], "task"), given, path=f"imputers.{name}")
-
-
-def _scores(data: Prepared, rows: Floats, seconds: float) -> dict[str, float]:
+def _scores(data: Prepared, completed: Floats) -> dict[str, float]:
     assert data.test is not None
-    completed = complete(data.metadata, rows, data.test.features)
-    return overall(data.metadata, completed, data.test) | {"seconds": seconds}
+    return overall(data.metadata, completed, data.test)
 
 
 def ranked(table: pd.DataFrame, measure: str = "rmse") -> pd.DataFrame:
@@ -187,15 +117,21 @@ def _mean_and_std(values: pd.Series) -> str:
     return f"{mean:.4f}" if np.isnan(std) else f"{mean:.4f} ± {std:.4f}"
 
 
-def write_tables(table: pd.DataFrame, best: pd.DataFrame, folder: Path) -> None:
-    """Write ``results.parquet``, and ``results.md`` and ``results.html`` with the ranks."""
-    with atomic(folder / "results.parquet") as temporary:
+def write_tables(
+    table: pd.DataFrame,
+    shown: pd.DataFrame,
+    folder: Path,
+    name: str = "results",
+    title: str = "RMSE over hidden cells, scaled to [0, 1]",
+) -> None:
+    """Write ``{name}.parquet``, and what of it is shown as ``{name}.md`` and ``{name}.html``."""
+    with atomic(folder / f"{name}.parquet") as temporary:
         table.to_parquet(temporary, index=False)
-    lines = [" | ".join(map(str, row)) for row in (best.columns, ["---"] * len(best.columns), *best.to_numpy())]
-    write_text(folder / "results.md", "".join(f"| {line} |\n" for line in lines))
+    lines = [" | ".join(map(str, row)) for row in (shown.columns, ["---"] * len(shown.columns), *shown.to_numpy())]
+    write_text(folder / f"{name}.md", "".join(f"| {line} |\n" for line in lines))
     style = "body{font-family:sans-serif}td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #999}"
     style += "td:first-child{text-align:left}:root{color-scheme:light dark}"
-    body = best.to_html(index=False, border=0)
+    body = shown.to_html(index=False, border=0)
     page = f"<!doctype html><meta charset=utf-8><title>Imputation</title><style>{style}</style>"
-    page += f"<h1>RMSE over hidden cells, scaled to [0, 1]</h1>{body}\n"
-    write_text(folder / "results.html", page)
+    page += f"<h1>{title}</h1>{body}\n"
+    write_text(folder / f"{name}.html", page)

@@ -1,12 +1,14 @@
 """Where a study's files go."""
 
+import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dgm_ray.errors import StudyError
 from dgm_ray.training import write_json
-from dgm_ray.tune.study import Study
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,15 @@ class Place:
         """Where MLflow keeps files when no server decides it."""
         return self.folder.parent / "mlflow-artifacts" if self.tracking_uri.startswith("sqlite:") else None
 
-    def check(self) -> None:
-        """Raise StudyError unless the folder is free, or may be used again."""
+    def check(self, section: str = "trial") -> None:
+        """Raise StudyError unless the folder is free, or may be used again.
+
+        section: what the file of a study that is resumed has: ``trial``, or ``imputers`` of a comparison.
+        """
         if self.resume and not self.settings.exists():
             raise StudyError(str(self.folder), "there is no study here to resume")
+        if self.resume and section not in json.loads(self.settings.read_text(encoding="utf-8"))["space"]:
+            raise StudyError(str(self.folder), f"what is here has no {section!r}, so it cannot go on with this file")
         if self.resume or not self.folder.exists() or not any(self.folder.iterdir()):
             return
         if not self.overwrite:
@@ -65,10 +72,10 @@ class Place:
         if not self.settings.exists():
             raise StudyError(str(self.folder), "is not a study's folder, so it is not overwritten")
 
-    def claim(self, study: Study) -> None:
+    def claim(self, node: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         """Make the folder and write what the study is; an overwritten one is removed."""
         if self.resume:
             return
         if self.folder.exists():
             shutil.rmtree(self.folder)
-        write_json(self.settings, {"space": study.node, "settings": study.resolved()})
+        write_json(self.settings, {"space": node, "settings": settings})

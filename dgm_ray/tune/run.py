@@ -5,11 +5,11 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 import ray
@@ -19,6 +19,7 @@ from rich.console import Console
 
 from dgm_ray.data import Prepared
 from dgm_ray.evaluation import baseline
+from dgm_ray.evaluation.final_report import FinalReport
 from dgm_ray.tune.console import ConsoleCallback, print_report, print_summary
 from dgm_ray.tune.observer import Observer
 from dgm_ray.tune.outcomes import Outcome, best_first, number_of, outcome_of
@@ -63,42 +64,80 @@ class Watch(Observer):
                 signal.signal(number, handler)
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    outcomes: of all trials. means: the scores of means and modes on the validation cells. report: of the winner, empty
+    if the test cells are not known. signal: what stopped it, or 0.
+    """
+
+    outcomes: list[Outcome]
+    means: dict[str, float]
+    report: FinalReport
+    signal: int
+
+
 def run_study(study: Study, data: Prepared, place: Place, console: Console, started: float) -> int:
     """Run a study on the Ray that was started, and write its results.
 
     started: when, by time.monotonic. Return the exit code: 0, or 128 plus the signal that stopped it.
     """
-    place.claim(study)
     tracker = Tracker(place.tracking_uri, study.settings.experiment, place.artifacts)
-    _open(tracker, study, data, place)
-    watch = Watch(console)
-    means = {
-        f"val_{name}": value for name, value in baseline(data.metadata, data.means_and_modes, data.validation).items()
-    }
+    means = means_of(data)
     if means:
         console.print(f"means and modes: val_imputation_rmse {means['val_imputation_rmse']:.4g}", highlight=False)
+    found = search(study, data, place, tracker, console)
+    print_summary(console, study.plan, found.outcomes, means)
+    for winner in best_first(found.outcomes)[:1]:
+        print_report(console, found.report, winner.number, str(place.imputation))
+    close(tracker, study, place, found)
+    _print_files(console, place, tracker, time.monotonic() - started)
+    return 128 + found.signal if found.signal else 0
+
+
+def search(
+    study: Study,
+    data: Prepared,
+    place: Place,
+    tracker: Tracker,
+    console: Console,
+    *,
+    tags: Mapping[str, str] = MappingProxyType({}),
+    lines: bool = True,
+) -> Found:
+    """Run the trials of a study and write what they found.
+
+    tracker: gets all of it; ``close`` ends it. tags: of the study's run, beside its own. lines: print one for each
+    trial that ends.
+    """
+    place.claim(study.node, study.resolved())
+    _open(tracker, study, data, place, tags)
+    watch = Watch(console)
     with watch.signals():
-        outcomes = _fit(study, data, place, tracker, watch, console)
+        outcomes = _fit(study, data, place, tracker, watch, console, lines)
     write_results(study, place, outcomes)
     report = write_best(study, data, place, outcomes)
     write_imputation(place, report)
-    print_summary(console, study.plan, outcomes, means)
-    for winner in best_first(outcomes)[:1]:
-        print_report(console, report, winner.number, str(place.imputation))
-    figures = {f"baseline_{name}": value for name, value in means.items()} | report.metrics()
-    _close(tracker, study, place, outcomes, figures, interrupted=bool(watch.received))
-    _print_files(console, place, tracker, time.monotonic() - started)
-    return 128 + watch.received if watch.received else 0
+    return Found(outcomes, means_of(data), report, watch.received)
 
 
-def _fit(study: Study, data: Prepared, place: Place, tracker: Tracker, watch: Watch, console: Console) -> list[Outcome]:
+def means_of(data: Prepared) -> dict[str, float]:
+    """Return the scores of means and modes on the validation cells."""
+    scores = baseline(data.metadata, data.means_and_modes, data.validation)
+    return {f"val_{name}": value for name, value in scores.items()}
+
+
+def _fit(
+    study: Study, data: Prepared, place: Place, tracker: Tracker, watch: Watch, console: Console, lines: bool
+) -> list[Outcome]:
     metric, settings = f"best_{study.plan.metric}", study.settings
     scheduler = type(settings.scheduler).__name__
 
     def outcome(trial: RayTrial) -> Outcome:
         return outcome_of(trial, study.plan.metric, scheduler=scheduler)
 
-    shown = ConsoleCallback(console, study.plan.metric, study.trials, outcome)
+    shown = ConsoleCallback(console, study.plan.metric, study.trials, outcome, lines=lines)
     tracking = TrackingCallback(tracker, outcome)
     # Test rows stay here: no trial can look at them.
     trainable = tune.with_parameters(Trial, plan=study.plan, data=replace(data, test=None))
@@ -132,10 +171,11 @@ def _fit(study: Study, data: Prepared, place: Place, tracker: Tracker, watch: Wa
         )
     shown.start()
     try:
-        tuner.fit()
+        found = tuner.fit()
     finally:
         shown.stop()
-    outcomes = [outcome(trial) for trial in watch.trials]
+    # A study that had ended and is resumed takes no step that could be watched.
+    outcomes = [outcome(trial) for trial in watch.trials or found._experiment_analysis.trials]
     tracking.finish(outcomes)
     return outcomes
 
@@ -145,51 +185,49 @@ def trial_name(trial: RayTrial) -> str:
     return f"trial_{number_of(trial):04d}"
 
 
-def _open(tracker: Tracker, study: Study, data: Prepared, place: Place) -> None:
+def _open(tracker: Tracker, study: Study, data: Prepared, place: Place, more: Mapping[str, str]) -> None:
     tags = environment() | {"data_hash": data.content_hash(), "task": study.plan.template["task"]}
-    tags |= {"study": str(place.folder), "mechanism": study.mechanism}
+    tags |= {"study": str(place.folder), "mechanism": study.mechanism, **more}
     tracker.open_study(place.folder.name, study.resolved() | {"trials": study.trials}, tags, resume=place.resume)
     tracker.log_study(write_missing(data, place), {})
     for path in (place.settings, study.path, place.missing):
         tracker.log_file(path)
 
 
-def _close(
-    tracker: Tracker,
-    study: Study,
-    place: Place,
-    outcomes: list[Outcome],
-    figures: dict[str, float],
-    *,
-    interrupted: bool,
-) -> None:
-    ranked = best_first(outcomes)
+def close(tracker: Tracker, study: Study, place: Place, found: Found) -> None:
+    """Log what a search found, and wait until all is written."""
+    ranked = best_first(found.outcomes)
     for one in ranked[: study.settings.keep]:
         if one.checkpoint:
             tracker.log_file(Path(one.checkpoint) / CHECKPOINT, one.trial_id, "checkpoint")
     for path in (place.best, place.table, place.text, place.imputation):
         if path.exists():
             tracker.log_file(path)
-    found = {f"best_{name}": value for name, value in (ranked[0].measures if ranked else {}).items()}
-    tracker.log_study(figures | found, {"status": "interrupted" if interrupted else "completed"})
-    tracker.close("KILLED" if interrupted else "FINISHED")
+    figures = {f"baseline_{name}": value for name, value in found.means.items()} | found.report.metrics()
+    figures |= {f"best_{name}": value for name, value in (ranked[0].measures if ranked else {}).items()}
+    tracker.log_study(figures, {"status": "interrupted" if found.signal else "completed"})
+    tracker.close("KILLED" if found.signal else "FINISHED")
 
 
 def _print_files(console: Console, place: Place, tracker: Tracker, seconds: float) -> None:
-    def line(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-    if tracker.problem:
-        line(f"warning: MLflow has not got everything ({tracker.problem}); {place.folder} has")
-    if place.best.exists():
-        line(f"best: {place.best}")
-        line(f"repeat it: {Path(sys.executable).name} -m dgm_ray.tasks.runner {place.best}")
-    line(f"all trials: {place.table}")
-    line(f"compare them: {mlflow_command()} ui --backend-store-uri {place.tracking_uri}")
-    line(f"took {seconds:.1f} s")
+    best = [f"best: {place.best}", f"repeat it: {repeat_command(place)}"] if place.best.exists() else []
+    print_lines(console, place, tracker, [*best, f"all trials: {place.table}"], seconds)
 
 
-def mlflow_command() -> str:
-    """Return how MLflow is called here: by name if it is on the path, else beside this Python."""
-    beside = Path(sys.executable).with_name("mlflow")
-    return "mlflow" if shutil.which("mlflow") or not beside.exists() else str(beside)
+def repeat_command(place: Place) -> str:
+    """Return the command that repeats the winner."""
+    return f"{Path(sys.executable).name} -m dgm_ray.tasks.runner {place.best}"
+
+
+def print_lines(console: Console, place: Place, tracker: Tracker, lines: Sequence[str], seconds: float) -> None:
+    """Print what there is and how to go on, and where MLflow has it."""
+    problem = f"warning: MLflow has not got everything ({tracker.problem}); {place.folder} has"
+    compare = f"compare them: {command('mlflow')} ui --backend-store-uri {place.tracking_uri}"
+    for line in [*([problem] if tracker.problem else []), *lines, compare, f"took {seconds:.1f} s"]:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def command(name: str) -> str:
+    """Return how a command that was installed with this Python is called here: by name if it is on the path."""
+    beside = Path(sys.executable).with_name(name)
+    return name if shutil.which(name) or not beside.exists() else str(beside)

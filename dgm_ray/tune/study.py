@@ -41,13 +41,14 @@ class Study:
     """A checked space.
 
     path: the file that it was read from. node: what the file says, with ``--set`` carried out. settings: the ``tune``
-    section. plan: the ``trial`` section, with draws.
+    section. plan: the ``trial`` section, with draws. place: where the trial's arguments stand in the file.
     """
 
     path: Path
     node: dict[str, Any]
     settings: Settings
     plan: Plan
+    place: str = ARGUMENTS
 
     @classmethod
     def read(
@@ -74,11 +75,12 @@ class Study:
         check_keys(node, ("tune", "trial"), "", path.name)
         if "trial" not in node:
             raise ConfigurationError(str(path), "a search space needs 'trial', a task with draws in it")
-        given = {"tune": {}, **node}["tune"]
-        settings: Settings = call(Settings, given, path="tune")
-        settings = settings if samples is None else replace(settings, samples=samples)
-        settings = settings if seed is None else replace(settings, seed=seed)
-        study = cls(path, node, settings, Plan(_template(node["trial"], settings), settings.metric))
+        return cls.of(path, node, settings_of(node, samples, seed))
+
+    @classmethod
+    def of(cls, path: Path, node: dict[str, Any], settings: Settings, place: str = ARGUMENTS) -> "Study":
+        """Return the study of what a file says, or a part of it: ``node["trial"]`` is searched. Raises as ``read``."""
+        study = cls(path, node, settings, Plan(_template(node["trial"], settings, place), settings.metric), place)
         study._check_search()
         return study
 
@@ -102,16 +104,20 @@ class Study:
         data = self._corners[0].data
         return "" if isinstance(data, Files) else type(data.missing).__name__
 
-    def prepare(self) -> Prepared:
-        """Read the table once, split it and hide its cells, and check that every corner of the space fits it."""
-        data: Prepared | None = None
+    def prepare(self, data: Prepared | None = None) -> Prepared:
+        """Read the table once, split it and hide its cells, and check that every corner of the space fits it.
+
+        data: what others have prepared already.
+        """
         for task in self._corners:
-            with _placed():
+            with _placed(self.place):
                 data = data or task.prepare()
                 task.check_data(data)
         assert data is not None
         if data.test is None:
-            raise ConfigurationError(f"{ARGUMENTS}.data", "a study splits its table itself: give a source, such as Npy")
+            raise ConfigurationError(
+                f"{self.place}.data", "a study splits its table itself: give a source, such as Npy"
+            )
         return data
 
     def rehearse(self, data: Prepared) -> "Rehearsal":
@@ -122,14 +128,14 @@ class Study:
         counts: list[int] = []
         unused: list[list[str]] = []
         for task in self._corners:
-            with _placed():
+            with _placed(self.place):
                 architecture = task.rehearse(data.metadata)
             task.check_metric(architecture, "tune.metric")
             counts.append(count_parameters(architecture))
             unused.append(architecture.unused)
         still = [label for label, (_, draw) in self.plan.draws.items() if len(draw.tried) == 1]
         never = [place for place in unused[0] if all(place in others for others in unused)]
-        dead = [f"{ARGUMENTS}.{place} (no component uses it)" for place in never]
+        dead = [f"{self.place}.{place} (no component uses it)" for place in never]
         dead += [f"{label} (it has one value)" for label in still]
         return Rehearsal(min(counts), max(counts), dead)
 
@@ -144,7 +150,7 @@ class Study:
     @cached_property
     def _corners(self) -> list[TrainingTask]:
         """The tasks at the corners of the space. Raises ConfigurationError for arguments that do not fit their task."""
-        return [task_of(fill(self.plan.template, values)) for values in corners(self.plan.template)]
+        return [task_of(fill(self.plan.template, values), self.place) for values in corners(self.plan.template)]
 
     def _check_search(self) -> None:
         self.settings.search.check()
@@ -158,20 +164,25 @@ class Study:
 
 
 @contextmanager
-def _placed() -> Iterator[None]:
+def _placed(place: str) -> Iterator[None]:
     """Put the place of a task's errors below the trial's arguments."""
     try:
         yield
     except ConfigurationError as error:
-        raise error.under(ARGUMENTS) from None
+        raise error.under(place) from None
 
 
-def task_of(configuration: dict[str, Any]) -> TrainingTask:
+def task_of(configuration: dict[str, Any], place: str = ARGUMENTS) -> TrainingTask:
     """Return the task of a trial's configuration, one without draws."""
-    task: TrainingTask = call(
-        TASKS.get(configuration["task"], "trial.task"), configuration["arguments"], path=ARGUMENTS
-    )
+    task: TrainingTask = call(TASKS.get(configuration["task"], "trial.task"), configuration["arguments"], path=place)
     return task
+
+
+def settings_of(node: Mapping[str, Any], samples: int | None, seed: int | None) -> Settings:
+    """Return the ``tune`` section of what a file says. samples, seed: stand in for its own, unless None."""
+    settings: Settings = call(Settings, {"tune": {}, **node}["tune"], path="tune")
+    settings = settings if samples is None else replace(settings, samples=samples)
+    return settings if seed is None else replace(settings, seed=seed)
 
 
 def _replace_source(node: dict[str, Any], source: Mapping[str, Any]) -> None:
@@ -191,23 +202,23 @@ def _replace_source(node: dict[str, Any], source: Mapping[str, Any]) -> None:
     below["source"] = dict(source)
 
 
-def _template(trial: Any, settings: Settings) -> dict[str, Any]:
+def _template(trial: Any, settings: Settings, place: str) -> dict[str, Any]:
     """Return the trial section with draws read, paths absolute, and what the settings decide filled in."""
     check_keys(trial, ("task", "arguments"), "trial", "a trial", needed=("task", "arguments"))
     task = TASKS.get(trial["task"], "trial.task")
-    check_keys(trial["arguments"], parameters(task), ARGUMENTS, trial["task"])
-    arguments = read_draws(absolute_paths(trial["arguments"], task), ARGUMENTS)
+    check_keys(trial["arguments"], parameters(task), place, trial["task"])
+    arguments = read_draws(absolute_paths(trial["arguments"], task), place)
     # The draws of an architecture in a file of its own are part of the space, and trials need no file.
     if "architecture" in arguments and isinstance(arguments["architecture"], str):
-        arguments["architecture"] = read_draws(read_file(arguments["architecture"]), f"{ARGUMENTS}.architecture")
-    for place, draw in draws_of(arguments["data"] if "data" in arguments else None):
+        arguments["architecture"] = read_draws(read_file(arguments["architecture"]), f"{place}.architecture")
+    for steps, draw in draws_of(arguments["data"] if "data" in arguments else None):
         rule = "the data is prepared once for all trials, so nothing in it can be drawn"
-        raise ConfigurationError(".".join((ARGUMENTS, "data", *place)), rule, str(draw))
+        raise ConfigurationError(".".join((place, "data", *steps)), rule, str(draw))
     for name, decider in _DECIDED.items():
         if name in arguments:
-            raise ConfigurationError(f"{ARGUMENTS}.{name}", f"{decider} decides this: leave it out", arguments[name])
+            raise ConfigurationError(f"{place}.{name}", f"{decider} decides this: leave it out", arguments[name])
     if "seed" in arguments and arguments["seed"] is None:
-        raise ConfigurationError(f"{ARGUMENTS}.seed", "a trial that can be repeated has a seed", None)
+        raise ConfigurationError(f"{place}.seed", "a trial that can be repeated has a seed", None)
     decided = {
         "keep_checkpoint_by_metric": settings.metric,
         "threads": settings.resources.threads,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import MinMaxScaler
 
-from dgm_ray.data import BreastCancer, CellHoldout, Metadata, Table, Variable, Wine
+from dgm_ray.data import MAR, MCAR, BreastCancer, CellHoldout, Mechanism, Metadata, Table, Variable, Wine
 from dgm_ray.errors import DataError
 
 
@@ -63,6 +63,18 @@ def test_test_cells_change_nothing_that_a_trial_gets() -> None:
         np.testing.assert_array_equal(one.train.features, two.train.features)
         np.testing.assert_array_equal(one.validation.truth, two.validation.truth)
         np.testing.assert_array_equal(one.means_and_modes, two.means_and_modes)
+
+
+@pytest.mark.parametrize("missing", [MCAR(), MAR()])
+def test_a_validation_seed_moves_validation_cells_alone(missing: Mechanism) -> None:
+    own, same, other = (CellHoldout(Wine(), 0.2, 0.2, 3, missing, seed).prepare() for seed in (None, 3, 4))
+    assert own.test is not None
+    assert other.test is not None
+    assert own.content_hash() == same.content_hash()
+    np.testing.assert_array_equal(own.test.hidden_mask, other.test.hidden_mask)
+    left = ~own.test.hidden_mask & (own.validation.hidden_mask | other.validation.hidden_mask).any(axis=0)
+    both = (own.validation.hidden_mask & other.validation.hidden_mask)[left].mean()
+    assert both < 0.75 * own.validation.hidden_mask[left].mean()
 
 
 def test_nothing_to_test_on() -> None:

@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 from dgm_ray.cli import app
 from dgm_ray.data import Wine
+from dgm_ray.tasks.imputers import imputer_configuration
 from dgm_ray.training import append_line
-from dgm_ray.tune.imputation_grid import Case, Grid, Run, ranked, task_for
+from dgm_ray.tune.imputation_grid import Case, Grid, Run, ranked
+from dgm_ray.tune.runs import task_for
 
 
 def results(*rows: tuple[str, int, float]) -> pd.DataFrame:
@@ -40,7 +42,7 @@ def test_what_is_in_the_journal_is_not_done_again(tmp_path: Path) -> None:
 
 
 def test_a_batch_is_no_larger_than_the_table() -> None:
-    assert task_for("dae", 40, 0).batch_size == 40
+    assert task_for(imputer_configuration("dae"), 40).batch_size == 40
 
 
 @pytest.mark.parametrize(

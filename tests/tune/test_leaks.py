@@ -1,18 +1,30 @@
 """The values of test cells never reach a trial: not with what is sent to its process, not before a model that looks."""
 
+import json
 import pickle
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 
 from dgm_ray.data import MNAR, CellHoldout, Holdout, InMemory, Metadata, Prepared, Table, Variable
 from dgm_ray.evaluation.final_report import final_report
 from dgm_ray.imputers import BaseImputer, Change
 from dgm_ray.registry import FACTORIES, TASKS, call, register
+from dgm_ray.training import write_json
+from dgm_ray.tune import compare, parallel
+from dgm_ray.tune.comparison import Comparison
+from dgm_ray.tune.outcomes import Outcome
+from dgm_ray.tune.place import Place
+from dgm_ray.tune.run import Found
+from dgm_ray.tune.study import Study
 
 SEEN: list[np.ndarray[Any, Any]] = []
 
@@ -109,3 +121,46 @@ def test_a_spy_sees_no_test_cell(name: str, table: Table, spy: str) -> None:
     secrets = secrets_of(data, table)
     for seen in SEEN:
         assert set(np.intersect1d(seen[~np.isnan(seen)], secrets)) <= {0.0, 1.0}
+
+
+def test_a_comparison_sends_no_test_cell(table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither to the trials of a search nor to the repeats, whose validation cells differ; all goes through these."""
+    pd.DataFrame(table.features, columns=list("abcde")).to_csv(tmp_path / "table.csv", index=False)
+    source = {"factory": "Csv", "arguments": {"path": str(tmp_path / "table.csv")}}
+    node = {"data": {"source": source}, "repeats": 2, "imputers": {"gaussian_em": {}}}
+    (tmp_path / "few.json").write_text(json.dumps(node))
+    comparison = Comparison.read(tmp_path / "few.json")
+    data = comparison.prepare()
+    sent: list[Any] = []
+
+    def search(study: Study, data: Prepared, place: Place, *others: Any, **named: Any) -> Found:
+        sent.append(data)
+        write_json(place.best, study.plan.configuration({}))
+        return Found([Outcome("0", 0, {}, "completed", "", 0.1)], {}, {}, 0)
+
+    def run(pool: Any, work: Any, items: Any) -> Iterator[parallel.Outcome]:
+        for label, item in items:
+            sent.append(item)
+            yield parallel.Outcome(label, "", 0, None, 0.0, work(item))
+
+    monkeypatch.setattr(compare, "search", search)
+    monkeypatch.setattr(compare, "close", lambda *given: None)
+    monkeypatch.setattr(compare, "Tracker", lambda *given: MagicMock(problem=""))
+    monkeypatch.setattr(parallel.Pool, "run", run)
+    monkeypatch.setattr("ray.put", lambda value: value)
+    monkeypatch.setattr("ray.get", lambda value: value)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0})
+    place = Place(tmp_path / "few", "sqlite://")
+    quiet = Console(quiet=True)
+    assert compare.Compare(comparison, data, comparison.studies(data), place, quiet).run(0.0) == 0
+
+    assert len(sent) == 2 + 2 * 2
+    prepared = [data, *map(comparison.prepare, comparison.seeds)]
+    secrets = np.concatenate([secrets_of(one, table) for one in prepared])
+    found = [array for one in pickle.loads(pickle.dumps(sent)) for array in arrays_of(one)]
+    assert len(found) > 20
+    for array in found:
+        assert set(np.intersect1d(array[~np.isnan(array)].astype(np.float32), secrets)) <= {0.0, 1.0}
+    assert all(any(np.isin(array, secrets).any() for array in arrays_of(one)) for one in prepared), "it would be found"
+    board = pd.read_parquet(tmp_path / "few" / "leaderboard.parquet")
+    assert list(board["repeats"]) == [2, 2]

@@ -16,7 +16,7 @@ def place(folder: Path, **options: bool) -> Place:
 def test_a_taken_name_offers_what_to_do(tmp_path: Path, study: Study) -> None:
     taken = place(tmp_path / "a")
     taken.check()
-    taken.claim(study)
+    taken.claim(study.node, study.resolved())
     with pytest.raises(StudyError, match="--resume it, --overwrite it, or give another --name"):
         taken.check()
     place(tmp_path / "a", resume=True).check()
@@ -24,11 +24,11 @@ def test_a_taken_name_offers_what_to_do(tmp_path: Path, study: Study) -> None:
 
 
 def test_overwriting_removes_a_study_and_nothing_else(tmp_path: Path, study: Study) -> None:
-    place(tmp_path / "a").claim(study)
+    place(tmp_path / "a").claim(study.node, study.resolved())
     (tmp_path / "a" / "old").write_text("x")
     again = place(tmp_path / "a", overwrite=True)
     again.check()
-    again.claim(study)
+    again.claim(study.node, study.resolved())
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["study.json"]
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter").write_text("years of work")
@@ -39,10 +39,12 @@ def test_overwriting_removes_a_study_and_nothing_else(tmp_path: Path, study: Stu
 def test_there_must_be_something_to_resume(tmp_path: Path, study: Study) -> None:
     with pytest.raises(StudyError, match="there is no study here to resume"):
         place(tmp_path / "a", resume=True).check()
-    place(tmp_path / "a").claim(study)
+    place(tmp_path / "a").claim(study.node, study.resolved())
     (tmp_path / "a" / "old").write_text("x")
-    place(tmp_path / "a", resume=True).claim(study)
+    place(tmp_path / "a", resume=True).claim(study.node, study.resolved())
     assert (tmp_path / "a" / "old").exists()
+    with pytest.raises(StudyError, match="what is here has no 'imputers', so it cannot go on with this file"):
+        place(tmp_path / "a", resume=True).check("imputers")
 
 
 def test_artifacts_lie_beside_the_studies_unless_a_server_keeps_them(tmp_path: Path) -> None:
