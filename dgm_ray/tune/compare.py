@@ -201,13 +201,11 @@ class Compare:
 
     @property
     def _table(self) -> str:
-        """The arguments that complete the table: its file, where it is from one; what is no variable stays as it is."""
+        """The arguments that complete the table: its file, where it is from one."""
         source = self._comparison.holdout.source
         if not isinstance(source, Csv | Parquet):
             return "TABLE.csv COMPLETED.csv"
-        left = [*(source.drop or []), *([source.label] if source.label is not None else [])]
-        drops = [f"--drop={name}" for name in left]
-        return shlex.join([str(source.path), f"COMPLETED{source.path.suffix}", *drops])
+        return shlex.join([str(source.path), f"COMPLETED{source.path.suffix}"])
 
     def _log(self, table: pd.DataFrame, winner: str | None) -> Tracker:
         """Log the leaderboard as a run of its own, and wait until all is written."""

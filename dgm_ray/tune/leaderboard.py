@@ -87,7 +87,7 @@ def readable(table: pd.DataFrame, measure: str) -> pd.DataFrame:
         pairs = zip(table[f"{part}_mean"], table[f"{part}_std"], strict=True)
         shown[f"{part} {measure}"] = [_with_std(*pair) for pair in pairs]
     shown["gap"] = [_text(value, "+z.4f") for value in table["gap"]]
-    shown["better than means and modes"] = [_text(value, "+z.1f", " %") for value in table["better"]]
+    shown["vs means"] = [_text(value, "+z.1f", " %") for value in table["better"]]
     shown["seconds"] = [_text(value, ".1f") for value in table["seconds"]]
     shown["trials"] = table["trials"]
     shown["search seconds"] = [_text(value, ".1f") for value in table["search_seconds"]]
@@ -103,11 +103,15 @@ def print_leaderboard(table: pd.DataFrame, measure: str, repeats: int, console: 
     console.print(title, style="bold", highlight=False)
     rich = Table(box=box.SIMPLE_HEAD)
     for position, column in enumerate(column for column in shown if column != "failed"):
-        rich.add_column(column, justify="right" if position else "left", no_wrap=not position)
+        rich.add_column(column, justify="right" if position else "left", no_wrap=True)
     for row in shown[[column for column in shown if column != "failed"]].itertuples(index=False):
         rich.add_row(*map(str, row))
     console.print(rich)
-    console.print("gap: test minus validation; that of means and modes is the cells' own", style="dim", highlight=False)
+    for line in (
+        "gap: test minus validation; that of means and modes is the cells' own",
+        "vs means: by how much the test error is below that of means and modes",
+    ):
+        console.print(line, style="dim", highlight=False)
     for one in table[table["failed"] > 0].itertuples():
         line = f"failed: {one.imputer}: {one.reason}"
         console.print(line, highlight=False, soft_wrap=True, markup=False)

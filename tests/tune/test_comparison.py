@@ -206,7 +206,7 @@ def test_the_leaderboard_is_right() -> None:
     assert a["better"] == pytest.approx(35.0)
     shown = readable(table, "RMSE").set_index("imputer")
     assert shown.loc["b", "validation RMSE"] == "0.1500 ± 0.0707"
-    assert shown.loc["b", "better than means and modes"] == "+20.0 %"
+    assert shown.loc["b", "vs means"] == "+20.0 %"
     assert shown.loc["c", "failed"] == "the process died"
     assert shown.loc["d", "test RMSE"] == "failed"
     nothing = leaderboard({"d": searched["d"]}, {"d": []})
