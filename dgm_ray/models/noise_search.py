@@ -22,9 +22,9 @@ class NoiseSearch:
     from noise drawn anew; what they find is averaged.
 
     Source: Camino et al. 2019, arXiv 1902.10666 ("backpropagation" imputation of the noise).
-    Differs from the paper: it has one search, restarts 1, which ends in one of many rows that agree with the observed
-    cells. The mean of several is nearer to the expected row, and its error on the observed cells is at most their mean.
-    Few iterations leave the searches near to where they start, and so what is found near to the table's own mean.
+    Differs from the paper: it has one search (restarts 1), which ends in one of many rows that agree with the observed
+    cells. The mean of several is nearer to the expected row; its squared error is at most the mean of theirs. After few
+    iterations they are still near to where they started, and so their mean is near to that of all generated rows.
     """
 
     learning_rate: PositiveFloat = 0.1
@@ -45,10 +45,11 @@ class NoiseSearch:
         """Return (rows, num_features) generated from the last noise of the search, the mean over its restarts.
 
         generator: noise (rows, noise_size), condition -> features; its categorical outputs are probabilities while
-        searching. noise: where the first search starts. mask: 1 where a cell is missing; what stands there, NaN too, has no
-        influence. loss: what compares generated with observed cells, a mean over cells. report: called in each
+        searching. noise: where the first search starts. mask: 1 where a cell is missing; what stands there, NaN too,
+        has no influence. loss: what compares generated with observed cells, a mean over cells. report: called in each
         iteration with its number, the loss and what is generated, (restarts * rows, num_features).
         """
+        rows = len(noise)
         noise = torch.cat([noise, *(torch.randn_like(noise) for _ in range(self.restarts - 1))]).requires_grad_()
         features, mask = features.repeat(self.restarts, 1), mask.repeat(self.restarts, 1)
         condition = tuple(labels.repeat(self.restarts) for labels in condition)  # (restarts * rows,)
@@ -68,4 +69,4 @@ class NoiseSearch:
                 (noise.grad,) = torch.autograd.grad(error * cells, noise)
                 optimizer.step()
             found: Tensor = generator(noise.detach(), *condition)
-            return found.detach().unflatten(0, (self.restarts, -1)).mean(0)
+            return found.detach().unflatten(0, (self.restarts, rows)).mean(0)
