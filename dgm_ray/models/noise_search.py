@@ -69,4 +69,4 @@ class NoiseSearch:
                 (noise.grad,) = torch.autograd.grad(error * cells, noise)
                 optimizer.step()
             found: Tensor = generator(noise.detach(), *condition)
-            return found.detach().unflatten(0, (self.restarts, rows)).mean(0)
+        return found.detach().reshape(self.restarts, rows, found.shape[1]).mean(dim=0)
