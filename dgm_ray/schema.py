@@ -30,6 +30,7 @@ from dgm_ray.space import DISTRIBUTIONS, INTEGER, LISTED
 
 Schema = dict[str, Any]
 DRAW = {"$ref": "#/$defs/draw"}
+INITIALIZATIONS = ("xavier", "he")  # dgm_ray.nn.Initialization, which is of a higher floor; no component asks for it
 
 
 def schema(tune: Callable[..., Any], imputers: Sequence[str] = ()) -> Schema:
@@ -75,6 +76,7 @@ class _Grammar:
             for name, entry in FACTORIES.items():
                 if entry in options(one.hint):
                     shared[one.name] = self.ref(name)
+        shared["initialization"] = self.or_draw({"enum": list(INITIALIZATIONS)})
         components = {"type": "object", "additionalProperties": self.or_draw(self.ref("call"))}
         made["call"] = self.call("factory", FACTORIES)
         both = {"arguments": _mapping(shared, []), "components": components}

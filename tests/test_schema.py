@@ -2,7 +2,7 @@ import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 import dgm_ray.tasks.train
 import dgm_ray.tune.tasks  # noqa: F401 (registers the tasks that run on Ray)
 from dgm_ray.registry import FACTORIES, TASKS, Lazy, Node, PositiveInt, Registry, Shared
-from dgm_ray.schema import schema
+from dgm_ray.schema import INITIALIZATIONS, schema
 from dgm_ray.space import corners, fill, read_draws, read_file
 from dgm_ray.tasks.configuration import load_tasks
 from dgm_ray.tasks.imputers import imputer_names
@@ -80,6 +80,7 @@ def test_every_search_space_and_its_corners_are_valid(path: Path, validator: Dra
         ("tune.search", {}),
         ("tune.concurrent", None),
         (f"{ARGUMENTS}.architecture", "architecture.json"),
+        (f"{ARGUMENTS}.architecture.arguments.initialization", "he"),
         (f"{ARGUMENTS}.imputation", {"factory": "ZeroImputation"}),
         (f"{ARGUMENTS}.imputation", None),
         (f"{ARGUMENTS}.noise_search", {"max_iterations": {"randint": [1, 9]}}),
@@ -161,6 +162,7 @@ def test_what_the_reader_of_a_comparison_refuses_is_not(
         (f"{ARGUMENTS}.imputation", "ZeroImputation"),
         (f"{ARGUMENTS}.architecture", {"components": {}}),
         (f"{ARGUMENTS}.architecture.arguments.nose_size", 5),
+        (f"{ARGUMENTS}.architecture.arguments.initialization", "she"),
         (f"{ARGUMENTS}.architecture.arguments.noise_size", "5"),
         (f"{ARGUMENTS}.architecture.arguments.noise_size", {"randint": [1, 2, 3]}),
         (f"{ARGUMENTS}.architecture.arguments.noise_size", {"randint": [1, 2.5]}),
@@ -245,3 +247,9 @@ def test_every_form_of_a_value(monkeypatch: pytest.MonkeyPatch, arguments: Any, 
         monkeypatch.setattr(registry, "_entries", entries)
     validator = Draft202012Validator(schema(Thing))
     assert validator.is_valid({"trial": {"task": "many", "arguments": arguments}}) is valid
+
+
+def test_initializations_are_those_of_the_networks() -> None:
+    from dgm_ray.nn import Initialization
+
+    assert get_args(Initialization) == INITIALIZATIONS

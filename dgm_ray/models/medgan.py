@@ -35,6 +35,7 @@ class MedGAN(nn.Module):
     """Train an autoencoder, and a GAN whose fake rows are ``decode(generator(noise))``.
 
     autoencoder_steps, discriminator_steps, generator_steps: steps per cycle. noise_search: how rows are imputed.
+    mask_generated: hide from the discriminator what is missing in the batch in generated rows as well, see GAN.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class MedGAN(nn.Module):
         discriminator_steps: NonNegativeInt = 1,
         generator_steps: NonNegativeInt = 1,
         noise_search: NoiseSearch = NoiseSearch(),
+        mask_generated: bool = False,
     ) -> None:
         super().__init__()
         self.reconstruction = AutoEncoder(autoencoder, autoencoder_optimizer, reconstruction_loss)
@@ -72,6 +74,7 @@ class MedGAN(nn.Module):
             discriminator_steps=discriminator_steps,
             generator_steps=generator_steps,
             noise_search=noise_search,
+            mask_generated=mask_generated,
         )
         self._autoencoder_steps = autoencoder_steps
 

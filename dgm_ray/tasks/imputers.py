@@ -26,10 +26,14 @@ def imputer_configuration(name: str, place: str = "imputer") -> dict[str, Any]:
 
 
 def fitting(arguments: dict[str, Any], rows: int) -> dict[str, Any]:
-    """Return a task's arguments with batches that are at most as large as the table."""
+    """Return a task's arguments with batches so small that an epoch has one for each of the steps that are named.
+
+    In an epoch of fewer batches, the phase that comes last would never have a step.
+    """
     if "batch_size" not in arguments:
         return arguments
-    return arguments | {"batch_size": min(arguments["batch_size"], rows)}
+    cycle = sum(steps for name, steps in arguments.items() if name.endswith("_steps")) or 1
+    return arguments | {"batch_size": min(arguments["batch_size"], max(rows // cycle, 1))}
 
 
 @cache

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dgm_ray.errors import ConfigurationError
 from dgm_ray.models import (
+    GAN,
     MODELS,
     Architecture,
     Batch,
@@ -243,6 +244,45 @@ def test_the_decoder_follows_the_generator_only_if_it_is_named(
     assert moved(made, before) == {"discriminator"}
 
 
+# Masked generated rows
+
+
+@pytest.mark.parametrize("model", [GAN, MedGAN])
+def test_generated_rows_are_judged_by_observed_cells_alone(model: Any, make: Make, rows7: Any) -> None:
+    made = make(model, mask_generated=True)
+    seen: list[Tensor] = []
+    made.components["discriminator"].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    rows = torch.from_numpy(rows7)
+    mask = missing(rows)
+    filled = torch.where(mask != 0, 0.25, rows)
+    phases = {phase.name: phase for phase in made.phases}
+    assert phases["generator"].takes_data
+    for name in ("discriminator", "generator"):
+        seen.clear()
+        phases[name].loss(Batch(filled, mask))
+        for judged in seen:
+            assert (judged[mask != 0] == 0.25).all()
+        assert any(not torch.equal(judged[mask == 0], filled[mask == 0]) for judged in seen)
+    mask = torch.zeros_like(rows)
+    mask[:, 0] = 1  # no row has it, so nothing is learnt of it
+    adversaries = getattr(made.model, "adversaries", made.model)
+    sampled, fakes = adversaries.sample, list[Tensor]()
+    adversaries.sample = lambda *given: fakes.append(sampled(*given)) or fakes[-1]
+    loss = phases["generator"].loss(Batch(filled, mask))
+    (gradient,) = torch.autograd.grad(loss, fakes[0])
+    assert (gradient[:, 0] == 0).all()
+    assert (gradient[:, 1:] != 0).any()
+
+
+def test_without_missing_cells_masking_changes_nothing(make: Make, rows7: Any) -> None:
+    rows, losses = torch.from_numpy(rows7), []
+    for masked, mask in ((True, None), (True, torch.zeros_like(rows)), (False, missing(rows))):
+        for phase in make(GAN, mask_generated=masked).phases:
+            torch.manual_seed(0)
+            losses.append(phase.loss(Batch(rows, mask)))
+    assert losses[:2] == losses[2:4] == losses[4:]
+
+
 # Noise search
 
 
@@ -308,6 +348,50 @@ def test_the_search_stops_below_its_tolerance(tolerance: float, calls: int) -> N
     NoiseSearch(tolerance=tolerance)(Noted(), noise, torch.zeros(2, 3), torch.zeros(2, 3))
     assert len(seen) == calls
     assert torch.equal(noise, torch.ones(2, 3)), "the noise that came in is left alone"
+
+
+def curved() -> tuple[nn.Module, Tensor, Tensor, Tensor]:
+    """A generator with many rows that agree with the observed cells; noise, features, mask of nine rows."""
+    torch.manual_seed(0)
+    generator = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 6)).double()
+    mask = (torch.rand(9, 6) < 0.4).double()
+    return generator, torch.randn(9, 8).double(), torch.rand(9, 6).double(), mask
+
+
+def test_one_search_is_adam_alone() -> None:
+    generator, noise, features, mask = curved()
+    found = search(generator, noise, features, mask, max_iterations=7, tolerance=0.0)
+    moved_noise = noise.clone().requires_grad_()
+    adam = torch.optim.Adam([moved_noise], lr=0.1)
+    for _ in range(7):
+        adam.zero_grad()
+        ((generator(moved_noise) - features)[mask == 0] ** 2).sum().backward()
+        adam.step()
+    torch.testing.assert_close(found, generator(moved_noise).detach(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("restarts", [2, 5])
+def test_restarts_are_searches_of_their_own_and_their_mean_is_found(restarts: int) -> None:
+    generator, noise, features, mask = curved()
+    arguments = {"max_iterations": 30, "tolerance": 0.0}
+    torch.manual_seed(4)
+    found = search(generator, noise, features, mask, restarts=restarts, **arguments)
+    torch.manual_seed(4)
+    starts = [noise, *(torch.randn_like(noise) for _ in range(restarts - 1))]
+    alone = torch.stack([search(generator, start, features, mask, **arguments) for start in starts])
+    torch.testing.assert_close(found, alone.mean(0))
+    errors = [((rows - features).square() * (1 - mask)).sum(-1) for rows in (found, alone)]  # (rows,), (restarts, rows)
+    assert (errors[0] < errors[1].mean(0)).all(), "a mean is never worse than what it is the mean of, on average"
+
+
+def test_each_restart_keeps_the_labels_of_its_row() -> None:
+    class Labelled(nn.Module):
+        def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
+            return noise * 0 + labels[:, None]
+
+    labels = torch.tensor([3.0, 1.0, 2.0])
+    found = NoiseSearch(restarts=4)(Labelled(), torch.randn(3, 2), torch.zeros(3, 2), torch.zeros(3, 2), labels)
+    assert torch.equal(found, labels[:, None].expand(3, 2))
 
 
 def test_categorical_cells_drive_the_search() -> None:

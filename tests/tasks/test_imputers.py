@@ -13,7 +13,7 @@ from dgm_ray.imputers import BaseImputer
 from dgm_ray.models import ALIASES, MODELS, Imputes
 from dgm_ray.registry import FACTORIES, TASKS, call
 from dgm_ray.tasks.configuration import load_tasks
-from dgm_ray.tasks.imputers import imputer_configuration, imputer_names
+from dgm_ray.tasks.imputers import fitting, imputer_configuration, imputer_names
 
 load_tasks()
 DATA = {"factory": "CellHoldout", "arguments": {"source": {"factory": "BreastCancer"}}}
@@ -63,3 +63,13 @@ def test_a_name_that_is_none_says_the_nearest() -> None:
 def test_what_is_returned_is_the_callers_own() -> None:
     imputer_configuration("dae")["arguments"]["epochs"] = 1
     assert imputer_configuration("dae")["arguments"]["epochs"] > 1
+
+
+@pytest.mark.parametrize("rows", [10, 37, 569])
+@pytest.mark.parametrize("name", ["gan", "medgan", "arae"])
+def test_every_phase_has_a_step_on_small_tables(name: str, rows: int) -> None:
+    arguments = imputer_configuration(name)["arguments"]
+    steps = [arguments[key] for key in arguments if key.endswith("_steps")]
+    assert -(-rows // fitting(arguments, rows)["batch_size"]) >= sum(steps) >= 3
+    assert fitting(arguments, 10**6)["batch_size"] == arguments["batch_size"]
+    assert fitting({"epochs": 1}, rows) == {"epochs": 1}
