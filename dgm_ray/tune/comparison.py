@@ -19,7 +19,7 @@ from dgm_ray.data import CellHoldout, InMemory, Prepared
 from dgm_ray.errors import ConfigurationError
 from dgm_ray.registry import PositiveInt, build, call, check_keys
 from dgm_ray.space import LISTED, assignment_of, put, read_file
-from dgm_ray.tasks.imputers import BASELINE, imputer_configuration
+from dgm_ray.tasks.imputers import BASELINE, imputer_configuration, largest_batch
 from dgm_ray.tune.settings import ASHA, FIFO, Settings
 from dgm_ray.tune.study import Study, settings_of
 
@@ -114,7 +114,7 @@ class Comparison:
         for steps, value in self.node["imputers"][name].items():
             put(arguments, steps.split("."), value, f"{place}.{steps}")
         if "batch_size" in arguments:
-            arguments["batch_size"] = _fitting(arguments["batch_size"], rows)
+            arguments["batch_size"] = _at_most(arguments["batch_size"], largest_batch(arguments, rows))
         arguments["data"] = {"factory": "CellHoldout", "arguments": self.node["data"]}
         node = {"trial": configuration}
         study = Study.of(self.path, node, replace(self.settings, samples=1, scheduler=FIFO()), place)
@@ -150,11 +150,11 @@ def _imputers(node: Any) -> dict[str, dict[str, Any]]:
     return node if BASELINE in node else {BASELINE: {}, **node}
 
 
-def _fitting(batch_size: Any, rows: int) -> Any:
-    """Return a batch size, or a draw of it, of at most ``rows``; what is neither stays for its signature to refuse."""
+def _at_most(batch_size: Any, limit: int) -> Any:
+    """Return a batch size, or a draw of it, of at most ``limit``; what is neither stays for its signature to refuse."""
     if isinstance(batch_size, dict):
         return {
-            name: [_fitting(one, rows) for one in values] if name in (*LISTED, "randint", "lograndint") else values
+            name: [_at_most(one, limit) for one in values] if name in (*LISTED, "randint", "lograndint") else values
             for name, values in batch_size.items()
         }
-    return min(batch_size, rows) if isinstance(batch_size, int) else batch_size
+    return min(batch_size, limit) if isinstance(batch_size, int) else batch_size

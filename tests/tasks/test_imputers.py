@@ -13,7 +13,7 @@ from dgm_ray.imputers import BaseImputer
 from dgm_ray.models import ALIASES, MODELS, Imputes
 from dgm_ray.registry import FACTORIES, TASKS, call
 from dgm_ray.tasks.configuration import load_tasks
-from dgm_ray.tasks.imputers import fitting, imputer_configuration, imputer_names
+from dgm_ray.tasks.imputers import fitting, imputer_configuration, imputer_names, largest_batch
 
 load_tasks()
 DATA = {"factory": "CellHoldout", "arguments": {"source": {"factory": "BreastCancer"}}}
@@ -73,3 +73,10 @@ def test_every_phase_has_a_step_on_small_tables(name: str, rows: int) -> None:
     assert -(-rows // fitting(arguments, rows)["batch_size"]) >= sum(steps) >= 3
     assert fitting(arguments, 10**6)["batch_size"] == arguments["batch_size"]
     assert fitting({"epochs": 1}, rows) == {"epochs": 1}
+
+
+def test_of_drawn_steps_the_most_count() -> None:
+    drawn = {"batch_size": 64, "discriminator_steps": {"randint": [1, 4]}, "generator_steps": 1}
+    assert largest_batch(drawn, 100) == 20
+    assert largest_batch({"discriminator_steps": {"choice": [1, 2]}, "generator_steps": 1}, 100) == 33
+    assert largest_batch({"discriminator_steps": "x", "generator_steps": {}}, 100) == 100, "its signature refuses it"
