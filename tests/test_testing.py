@@ -27,7 +27,7 @@ from dgm_ray.testing.rules import digest
 
 ROOT = Path(__file__).parents[1]
 NOISE = "it draws noise for the rows of a table one after the other"
-DRAW_NOISE = {"normal_noise", "gain", "gan", "medgan", "arae"}
+DRAW_NOISE = {"normal_noise", "gan", "medgan", "arae"}
 
 
 def quick(name: str, place: str = "imputer") -> dict[str, Any]:
