@@ -30,6 +30,7 @@ PHASES = {
     "TrainGAIN": ["discriminator", "generator"],
     "TrainVAE": ["autoencoder"],
     "TrainGAN": ["discriminator", "generator"],
+    "TrainMaskedAutoEncoder": ["autoencoder"],
     "TrainMedGAN": ["autoencoder", "discriminator", "generator"],
 }
 
@@ -285,7 +286,7 @@ def test_mixed_types_train(name: str, activation: str, task: Task, arguments: Ar
     if activation.startswith("Gumbel"):
         factory["arguments"] = {"temperature": 0.7}
     text = json.dumps(arguments(name)["architecture"]).replace('{"factory": "SoftmaxSampling"}', json.dumps(factory))
-    assert name == "TrainMedGAN" or activation in text
+    assert name in ("TrainMedGAN", "TrainMaskedAutoEncoder") or activation in text
     options = {"architecture": json.loads(text), "data": {"source": {"factory": "Wine"}}, "batch_size": 16}
     training = task(name, epochs=12, **options).start()
     found = [training.advance() for _ in range(12)]
