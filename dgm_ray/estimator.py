@@ -47,8 +47,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
     A table is a DataFrame, whose columns may be numbers, text, booleans, pandas' categories and dates, or an array of
     numbers; NaN, None and NaT are missing. The result is what was given: observed cells are the same to the bit,
     columns have their types back, also whole numbers that pandas had made floats because cells were missing.
-    ``transform`` never trains, and returns the same for the same table whenever it is called. What draws noise (the GANs,
-    normal_noise) draws it row after row: there, what a row gets depends on how many come before it.
+    ``transform`` never trains, and returns the same for the same table whenever it is called. The GANs and
+    normal_noise draw noise row after row: there, what a row gets depends on how many come before it.
 
     encoder_: what each column was taken for. validation_scores_: the best epoch's. n_iter_: epochs that were trained.
     """
