@@ -59,6 +59,15 @@ class Draw:
         values = self.arguments if self.distribution in LISTED else self.ends
         return tuple(value for index, value in enumerate(values) if value not in values[:index])
 
+    def holds(self, value: Any) -> bool:
+        """Tell whether the value may be drawn; multiples of q are not looked for."""
+        if self.distribution in LISTED:
+            return any(type(one) is type(value) and one == value for one in self.arguments)
+        numbers = (int,) if self.distribution in INTEGER else (int, float)
+        if isinstance(value, bool) or not isinstance(value, numbers):
+            return False
+        return self.distribution == "normal" or bool(self.arguments[0] <= value <= self.arguments[1])
+
     def __str__(self) -> str:
         return f"{self.distribution}({', '.join(map(str, self.arguments))})"
 

@@ -308,6 +308,22 @@ def test_corners_by_hand() -> None:
         fill(node, {a: 0.5})
 
 
+@pytest.mark.parametrize(
+    ("distribution", "arguments", "held", "others"),
+    [
+        ("uniform", (0.0, 2.0), [0.0, 1, 2.0], [-0.1, 2.1, True, "1", None]),
+        ("loguniform", (1e-3, 1e-1), [1e-2], [1.0]),
+        ("randint", (1, 4), [1, 4], [0, 5, 2.0, True]),
+        ("normal", (0.0, 1.0), [-9.0, 3], [None, False]),
+        ("choice", (None, 1, [64], "a"), [None, 1, [64], "a"], [1.0, True, [65], "b", 0]),
+    ],
+)
+def test_a_draw_knows_what_it_holds(distribution: str, arguments: Any, held: list[Any], others: list[Any]) -> None:
+    draw = Draw(distribution, arguments)
+    assert [draw.holds(value) for value in held] == [True] * len(held)
+    assert [draw.holds(value) for value in others] == [False] * len(others)
+
+
 def test_a_draw_shows_itself() -> None:
     assert str(Draw("loguniform", (1e-5, 0.1))) == "loguniform(1e-05, 0.1)"
 

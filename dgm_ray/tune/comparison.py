@@ -19,8 +19,8 @@ from dgm_ray.data import CellHoldout, InMemory, Prepared
 from dgm_ray.errors import ConfigurationError
 from dgm_ray.registry import PositiveInt, build, call, check_keys
 from dgm_ray.space import LISTED, assignment_of, put, read_file
-from dgm_ray.tasks.imputers import BASELINE, imputer_configuration, largest_batch
-from dgm_ray.tune.settings import ASHA, FIFO, Settings
+from dgm_ray.tasks.imputers import BASELINE, fitting, imputer_configuration, largest_batch
+from dgm_ray.tune.settings import ASHA, FIFO, OptunaSearch, Settings
 from dgm_ray.tune.study import Study, settings_of
 
 KEYS = ("tune", "data", "repeats", "imputers")
@@ -121,7 +121,13 @@ class Comparison:
         samples, scheduler = self.settings.samples if study.plan.draws else 1, self.settings.scheduler
         if isinstance(scheduler, ASHA) and scheduler.grace_period >= study.epochs:  # nothing could be stopped
             scheduler = FIFO()
-        return Study.of(self.path, node, replace(self.settings, samples=samples, scheduler=scheduler), place)
+        study = Study.of(self.path, node, replace(self.settings, samples=samples, scheduler=scheduler), place)
+        default = imputer_configuration(name)
+        default["arguments"] = fitting(default["arguments"], rows)
+        first = study.plan.drawn(default)  # a search that begins with it is never behind it
+        if isinstance(self.settings.search, OptunaSearch) and len(first) < len(study.plan.draws):
+            first = {}  # Ray's Optuna takes whole points only
+        return replace(study, first=first)
 
 
 def is_comparison(path: Path) -> bool:

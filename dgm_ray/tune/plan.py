@@ -30,6 +30,27 @@ class Plan:
         configuration: dict[str, Any] = fill(self.template, filled)
         return configuration
 
+    def drawn(self, configuration: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what of a configuration the draws could have been, by label, as searchers name it.
+
+        A draw whose place the configuration lacks, or which does not hold its value, is left out; so is a grid.
+        """
+        found = {label: (draw, _at(configuration, place)) for label, (place, draw) in self.draws.items()}
+        return {
+            label: encoded(value)
+            for label, (draw, value) in found.items()
+            if draw.distribution != "grid_search" and draw.holds(value)
+        }
+
+
+def _at(node: Any, place: Place) -> Any:
+    """Return what stands at a place, or what no draw holds."""
+    for step in place:
+        if not isinstance(node, Mapping) or step not in node:
+            return _at
+        node = node[step]
+    return node
+
 
 def encoded(option: Any) -> Any:
     """Return an option of a choice as searchers and trackers can name it: lists and mappings as JSON text."""

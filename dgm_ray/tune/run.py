@@ -159,7 +159,7 @@ def _fit(
             param_space=param_space(study.plan),
             tune_config=tune.TuneConfig(
                 num_samples=settings.samples,
-                search_alg=settings.search.make(metric, settings.seed),
+                search_alg=settings.search.make(metric, settings.seed, study.first),
                 scheduler=settings.scheduler.make(metric, study.epochs),
                 max_concurrent_trials=settings.concurrent or max(1, int(cpus / settings.resources.cpu)),
                 time_budget_s=settings.time_budget,

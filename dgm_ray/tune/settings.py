@@ -1,5 +1,6 @@
 """What the ``tune`` section of a search space may say. Ray is imported only when its objects are made."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -16,11 +17,11 @@ class RandomSearch:
     def check(self) -> None:
         """Nothing can be amiss."""
 
-    def make(self, metric: str, seed: int) -> Any:
-        """Return Ray's searcher."""
+    def make(self, metric: str, seed: int, first: Mapping[str, Any]) -> Any:
+        """Return Ray's searcher. first: what the first trial has; what is not in it is drawn."""
         from ray.tune.search.basic_variant import BasicVariantGenerator
 
-        return BasicVariantGenerator(random_state=seed)
+        return BasicVariantGenerator([dict(first)] if first else None, random_state=seed)
 
 
 @register
@@ -39,14 +40,15 @@ class OptunaSearch:
             rule = "OptunaSearch needs Optuna, which is not installed: pip install 'dgm-ray[optuna]'"
             raise ConfigurationError("tune.search", rule)
 
-    def make(self, metric: str, seed: int) -> Any:
-        """Return Ray's searcher."""
+    def make(self, metric: str, seed: int, first: Mapping[str, Any]) -> Any:
+        """Return Ray's searcher. first: what the first trial has, a value of each draw; {}: it is drawn."""
         import optuna
         from ray.tune.search.optuna import OptunaSearch as RayOptunaSearch
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = optuna.samplers.TPESampler(n_startup_trials=self.startup_trials, seed=seed)
-        return RayOptunaSearch(metric=metric, mode="min", sampler=sampler)
+        points = [dict(first)] if first else None
+        return RayOptunaSearch(metric=metric, mode="min", sampler=sampler, points_to_evaluate=points)
 
 
 @register

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ class Study:
     """A checked space.
 
     path: the file that it was read from. node: what the file says, with ``--set`` carried out. settings: the ``tune``
-    section. plan: the ``trial`` section, with draws. place: where the trial's arguments stand in the file.
+    section. plan: the ``trial`` section, with draws. place: where the trial's arguments stand in the file. first: what
+    the first trial has, by the labels of draws.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Study:
     settings: Settings
     plan: Plan
     place: str = ARGUMENTS
+    first: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(

@@ -24,7 +24,8 @@ from dgm_ray.data.user_files import source_node
 from dgm_ray.registry import TASKS, call
 from dgm_ray.tune.comparison import Comparison, is_comparison
 from dgm_ray.tune.leaderboard import leaderboard, readable, winner_of
-from dgm_ray.tune.settings import ASHA, FIFO
+from dgm_ray.tune.search import param_space
+from dgm_ray.tune.settings import ASHA, FIFO, OptunaSearch, RandomSearch
 
 from .conftest import ENVIRONMENT, Command
 
@@ -88,6 +89,33 @@ def test_each_imputer_gets_a_study_that_suits_it(compared: Write) -> None:
     assert studies["vae"].plan.template["arguments"]["batch_size"] == 64
     kinds = {name: type(study.settings.scheduler) for name, study in studies.items()}
     assert kinds == {"means_and_modes": FIFO, "k_nearest": FIFO, "dae": ASHA, "vae": FIFO}
+
+
+def test_the_first_sample_is_the_configuration_as_it_is(compared: Write) -> None:
+    sizes = "architecture.components.autoencoder.arguments.encoder.hidden_layers.sizes"
+    draws = {LR: {"loguniform": [1e-4, 1e-2]}, sizes: {"choice": [[8], [128]]}, "batch_size": {"choice": [16, 512]}}
+    comparison = Comparison.read(compared(imputers={"vae": draws}))
+    study = comparison.studies(comparison.prepare())["vae"]
+    assert study.first == {"lr": 1e-3, "sizes": "[128]"}, "64 is not among the batches"
+    searcher = RandomSearch().make("m", 0, study.first)
+    searcher.add_configurations({"e": {"run": print, "config": param_space(study.plan), "num_samples": 3}})
+    configs = [searcher.next_trial().config for _ in range(3)]
+    assert study.first.items() <= configs[0].items()
+    assert len({one["lr"] for one in configs}) == 3
+    assert searcher.next_trial() is None, "one of the samples, not one more"
+
+
+def test_optuna_begins_with_a_whole_configuration(compared: Write) -> None:
+    def first(*batches: int) -> dict[str, Any]:
+        draws = {LR: {"loguniform": [1e-4, 1e-2]}, "batch_size": {"choice": list(batches)}}
+        comparison = Comparison.read(compared(imputers={"vae": draws}, tune={"search": {"factory": "OptunaSearch"}}))
+        study = comparison.studies(comparison.prepare())["vae"]
+        searcher = OptunaSearch().make("m", 0, study.first)
+        searcher.set_search_properties("m", "min", param_space(study.plan))
+        return {**study.first} if study.first.items() <= searcher.suggest("a").items() else {}
+
+    assert first(16, 64) == {"lr": 1e-3, "batch_size": 64}
+    assert first(16, 32) == {}
 
 
 def test_repeats_have_the_same_test_cells_and_the_file_is_read_once(compared: Write, table: Path) -> None:

@@ -96,3 +96,13 @@ def test_a_normal_draw_has_its_mean_and_deviation() -> None:
 
 def test_a_grid_is_a_grid() -> None:
     assert param_space(Plan(read_draws({"k": {"grid_search": [1, [2]]}}), "m")) == {"k": {"grid_search": [1, "[2]"]}}
+
+
+def test_a_plan_says_which_draws_a_configuration_could_be() -> None:
+    draws = {"lr": {"loguniform": [1e-4, 1e-2]}, "sizes": {"choice": [[8], [16]]}, "k": {"randint": [1, 5]}}
+    plan = Plan(
+        read_draws({"task": "T", "arguments": draws | {"g": {"grid_search": [1, 2]}, "x": {"choice": [None]}}}), "m"
+    )
+    drawn = plan.drawn({"task": "T", "arguments": {"lr": 1e-3, "sizes": [16], "k": 9, "g": 1}})
+    assert drawn == {"lr": 1e-3, "sizes": "[16]"}, "k is beyond its draw, g is a grid, x is not there"
+    assert plan.drawn({"arguments": 3}) == {}
