@@ -7,10 +7,10 @@
 All rows are trained on, none of the hidden cells' values is seen; each seed hides other cells and starts from other
 weights. Data sets: those of ../shared/data (the paper's Breast, Spam and Letter), else Breast from scikit-learn.
 
-Without --samples nothing is tuned: some imputers with their default, or their authors', configuration. With it, all
-imputers are searched as search_spaces/imputers.yaml says: so many samples each, at most EPOCHS epochs, ASHA, chosen by
-5% more cells that are hidden; the best of each is trained --seeds times with other validation cells and seeds, and
-scored on the test cells, which stay the same and which no search saw. scikit-learn's are run on the same cells.
+Without --samples nothing is tuned: some imputers with their default, or their authors', configuration. With it, the
+spaces of search_spaces/imputers.yaml are searched anew for each seed: so many samples of each imputer, at most EPOCHS
+epochs, ASHA, chosen by 5% of the cells that are left, which are hidden as well. The best of each is then trained with
+these, for the epochs that were best, and scored on the test cells, once; no search saw them.
 
 * GAIN: as its authors' code (not its paper): two hidden layers of the table's width, ReLU, alpha 100, hint 0.9 with
   "missing" where nothing is revealed, uniform noise up to 0.01, batches of 128, 10,000 iterations, the last weights.
@@ -22,6 +22,7 @@ rmse is over the hidden cells; rmse_all_cells over all, hidden or not, as the or
 have it: at 20% it is 0.447 times the first, so the two are never compared.
 """
 
+import json
 import subprocess
 import sys
 import time
@@ -33,7 +34,6 @@ from statistics import mean, stdev
 from typing import Annotated, Any
 
 import numpy as np
-import pandas as pd
 import torch
 import typer
 import yaml
@@ -69,11 +69,12 @@ Imputation = Callable[[Prepared, int], Any]  # (data, seed) -> completed rows (r
 
 @dataclass(frozen=True)
 class Run:
-    """One imputer on one data set with one seed."""
+    """One imputer on one data set with one seed. best: the configuration that a search found for it."""
 
     data: str
     imputer: str
     seed: int
+    best: Path | None = None
 
 
 def main(
@@ -87,16 +88,17 @@ def main(
 ) -> None:
     console = Console(width=120)
     sets = [name for name in data.split(",") if (DATA / name).is_dir()] or ["breast_cancer"]
-    if samples:
-        names = chosen(only, [*imputer_names(), *OTHERS])
-        for one in sets:
-            show_tuned(one, tuned(one, names, samples, seeds, storage), console)
-        return
-    names = chosen(only, IMPUTERS)
-    runs = [Run(one, name, seed) for one in sets for name in names for seed in range(seeds)]
-    figures = measured(runs, workers, console, output)
+    names = chosen(only, [*imputer_names(), *OTHERS] if samples else IMPUTERS)
+    ours = [name for name in names if samples and name not in OTHERS]
     for one in sets:
-        show(one, {name: [figures[Run(one, name, seed)] for seed in range(seeds)] for name in names}, console)
+        best = {seed: searched(one, seed, ours, samples, storage) if samples else {} for seed in range(seeds)}
+        runs = {
+            name: [Run(one, name, seed, best[seed][name] if name in ours else None) for seed in range(seeds)]
+            for name in names
+        }
+        figures = measured([run for those in runs.values() for run in those], workers, console, output)
+        title = f"{one}: 20% MCAR, {seeds} seeds{f', the best of {samples} samples' if samples else ''}"
+        show(title, one, {name: [figures[run] for run in those] for name, those in runs.items()}, console)
 
 
 def chosen(only: str, known: Collection[str]) -> list[str]:
@@ -108,71 +110,32 @@ def chosen(only: str, known: Collection[str]) -> list[str]:
     return names
 
 
-def hidden(data: str, seed: int, validation: float = 0.0) -> Prepared:
-    """Return a data set with 20% of its cells hidden, and a share of the others for validation."""
+def hidden(data: str, seed: int) -> Prepared:
+    """Return a data set with 20% of its cells hidden."""
     folder = DATA / data
     source = Npy(folder / "features.npy", folder / "metadata.json") if folder.is_dir() else BreastCancer()
-    return CellHoldout(source, 0.2, validation, seed).prepare()
+    return CellHoldout(source, 0.2, 0.0, seed).prepare()
 
 
-def tuned(data: str, names: list[str], samples: int, seeds: int, storage: Path) -> pd.DataFrame:
-    """Search the spaces of imputers on a data set, by the command; return the leaderboard, scikit-learn's in it."""
+def searched(data: str, seed: int, names: list[str], samples: int, storage: Path) -> dict[str, Path]:
+    """Search the spaces of imputers on a data set with hidden cells, by the command; return the best of each."""
     node = read_file(SPACES)
-    ours = [name for name in names if name not in OTHERS]
-    node["imputers"] = {name: node["imputers"][name] for name in ours}
-    for name in ours:
+    node["imputers"] = {name: node["imputers"][name] for name in names}
+    for name in names:
         if data in EPOCHS and imputer_configuration(name)["task"] != "TrainImputer":
             node["imputers"][name]["epochs"] = EPOCHS[data]
     folder = DATA / data
     files = {"features": str(folder / "features.npy"), "metadata": str(folder / "metadata.json")}
     source = {"factory": "Npy", "arguments": files} if folder.is_dir() else {"factory": "BreastCancer"}
-    node["data"] = {"source": source, "test_probability": 0.2, "validation_probability": VALIDATION, "seed": 0}
-    node["repeats"] = seeds
-    node["tune"]["samples"] = samples
+    node["data"] = {"source": source, "test_probability": 0.2, "validation_probability": VALIDATION, "seed": seed}
+    node["repeats"] = 1
+    node["tune"] |= {"samples": samples, "seed": seed}
     storage.mkdir(parents=True, exist_ok=True)
-    space = storage / f"{data}.yaml"
+    space = storage / f"{data}_{seed}.yaml"
     space.write_text(yaml.safe_dump(node, sort_keys=False))
     command = [sys.executable, "-m", "dgm_ray.tune", str(space), "--storage", str(storage)]
-    subprocess.run([*command, *(["--resume"] if (storage / data).exists() else [])], check=True)
-    table = pd.read_parquet(storage / data / "leaderboard.parquet")
-    others = pd.DataFrame([of_other(name, data) for name in names if name in OTHERS])
-    return pd.concat([table, others], ignore_index=True)
-
-
-def of_other(name: str, data: str) -> dict[str, Any]:
-    """Return a row of the leaderboard for one of scikit-learn's, once."""
-    prepared = hidden(data, 0, VALIDATION)
-    assert prepared.test is not None
-    started = time.monotonic()
-    proposed = IMPUTERS[name](prepared, 0)
-    seconds, row = time.monotonic() - started, {}
-    for part, scored in (("validation", prepared.validation), ("test", prepared.test)):
-        completed = complete(prepared.metadata, proposed, scored.features)
-        row[f"{part}_mean"] = overall(prepared.metadata, completed, scored)["rmse"]
-    return {"imputer": name, **row, "seconds": seconds, "trials": 1}
-
-
-def show_tuned(data: str, table: pd.DataFrame, console: Console) -> None:
-    """Print the leaderboard of a data set beside what the paper has.
-
-    test, all cells: the error of test cells spread over all cells, as rmse_all_cells, the others being observed.
-    """
-    prepared = hidden(data, 0, VALIDATION)
-    assert prepared.test is not None
-    share = prepared.test.hidden_mask.sum() / (~np.isnan(prepared.test.truth)).sum()
-    shown = Table(title=f"{data}: 20% MCAR, tuned, RMSE over hidden cells")
-    for column in ("imputer", "validation", "test", "test, all cells", "published", "samples", "seconds to train"):
-        shown.add_column(column, justify="left" if column == "imputer" else "right")
-    published = {PAPER_NAMES[key]: value for key, value in PUBLISHED.get(data, {}).items() if key in PAPER_NAMES}
-    for row in table.sort_values("test_mean").to_dict("records"):
-        figures = [
-            f"{row[f'{part}_mean']:.4f}" + (f" ± {row[f'{part}_std']:.4f}" if row[f"{part}_std"] >= 0 else "")
-            for part in ("validation", "test")
-        ]
-        of_all = f"{row['test_mean'] * np.sqrt(share):.4f}"
-        paper = f"{published[row['imputer']]:.4f}" if row["imputer"] in published else ""
-        shown.add_row(row["imputer"], *figures, of_all, paper, str(row["trials"]), f"{row['seconds']:.1f}")
-    console.print(shown)
+    subprocess.run([*command, *(["--resume"] if (storage / space.stem).exists() else [])], check=True)
+    return {name: storage / space.stem / name / "best.json" for name in names}
 
 
 def measured(runs: list[Run], workers: int, console: Console, output: Path | None) -> dict[Run, dict[str, float]]:
@@ -203,7 +166,7 @@ def score(run: Run) -> dict[str, float]:
     load_tasks()
     started = time.monotonic()
     try:
-        proposed = IMPUTERS[run.imputer](prepared, run.seed)
+        proposed = (IMPUTERS[run.imputer] if run.best is None else of_best(run.best))(prepared, run.seed)
     except DivergedError:
         return {"diverged": 1.0}
     seconds = time.monotonic() - started
@@ -266,6 +229,14 @@ def gain(data: Prepared) -> Node:
     }
 
 
+def of_best(path: Path) -> Imputation:
+    """Return what trains the best of a search for as many epochs as were best, now without validation cells."""
+    found = json.loads(path.read_text())
+    epochs = found["expected"]["best_epoch"]
+    arguments = found["arguments"] | {"epochs": epochs, "evaluate_every": epochs, "patience": None}
+    return trained(found["task"], lambda data: arguments)
+
+
 def imputer(factory: str, **arguments: Any) -> Imputation:
     """Return an imputer that is no network."""
     return trained("TrainImputer", lambda data: {"imputer": {"factory": factory, "arguments": arguments}})
@@ -307,9 +278,9 @@ IMPUTERS: dict[str, Imputation] = {
 }
 
 
-def show(data: str, figures: dict[str, list[dict[str, float]]], console: Console) -> None:
+def show(title: str, data: str, figures: dict[str, list[dict[str, float]]], console: Console) -> None:
     """Print the table of one data set, the best first."""
-    table = Table(title=f"{data}: 20% MCAR, {len(next(iter(figures.values())))} seeds")
+    table = Table(title=title)
     table.add_column("imputer")
     for column in ("rmse", "rmse_all_cells", "published rmse", "seconds", "diverged"):
         table.add_column(column, justify="right")
@@ -322,9 +293,10 @@ def show(data: str, figures: dict[str, list[dict[str, float]]], console: Console
     def rank(item: tuple[str, list[dict[str, float]]]) -> float:
         return min((run["rmse"] for run in item[1] if "rmse" in run), default=np.inf)
 
-    known = PUBLISHED[data] if data in PUBLISHED else {}
+    known = {PAPER_NAMES[name]: value for name, value in (PUBLISHED[data] if data in PUBLISHED else {}).items()}
     for name, runs in sorted(figures.items(), key=rank):
-        published = f"{known[name]:.4f}" if name in known else ""
+        paper = PAPER_NAMES[name] if name in PAPER_NAMES else name
+        published = f"{known[paper]:.4f}" if paper in known else ""
         bad = str(sum("diverged" in run for run in runs) or "")
         table.add_row(name, over(runs, "rmse"), over(runs, "rmse_all_cells"), published, over(runs, "seconds", 1), bad)
     console.print(table)
