@@ -39,7 +39,8 @@ def schema(tune: Callable[..., Any], imputers: Sequence[str] = ()) -> Schema:
     tune: the class of a space's ``tune`` section. imputers: the names that a comparison may use.
     """
     settled, drawn = _Grammar(draws=False), _Grammar(draws=True)
-    figures = {"type": "object", "additionalProperties": {"type": "number"}}
+    remark = {"not_repeated": {"type": "string"}}
+    figures = {"type": "object", "properties": remark, "additionalProperties": {"type": "number"}}
     space = {"tune": settled.arguments(tune), "trial": drawn.call("task", TASKS)}
     changes = {"type": "object", "description": "arguments of its task, by their path, with a value or a draw"}
     compared = {

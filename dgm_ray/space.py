@@ -68,6 +68,16 @@ class Draw:
             return False
         return self.distribution == "normal" or bool(self.arguments[0] <= value <= self.arguments[1])
 
+    def nearest(self, value: Any) -> Any:
+        """Return the number that may be drawn and is nearest to a number; an option of a choice stays as it is."""
+        if self.distribution in LISTED:
+            return value
+        if self.distribution != "normal":
+            low, high, *step = self.arguments
+            value = round(value / step[0]) * step[0] if step else value
+            value = min(max(value, low), high)
+        return round(value) if self.distribution in INTEGER else float(value)
+
     def __str__(self) -> str:
         return f"{self.distribution}({', '.join(map(str, self.arguments))})"
 

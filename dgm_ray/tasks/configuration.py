@@ -1,7 +1,7 @@
 """A configuration file, ``{"task": NAME, "arguments": {...}}``, becomes a task and runs.
 
 It may also hold ``logging`` (what Python's ``logging.basicConfig`` takes; the original allows it in the arguments as
-well) and ``expected`` (figures by name, which are compared with those found).
+well) and ``expected`` (figures by name, which are compared with those found, or ``not_repeated``, which is shown).
 """
 
 import importlib
@@ -21,6 +21,7 @@ from dgm_ray.registry import TASKS, call
 from dgm_ray.space import draws_of, read_draws, read_file
 
 KEYS = ("task", "arguments", "logging", "expected")
+NOT_REPEATED = "not_repeated"  # in place of figures: why the task will not reach them
 LOG = logging.getLogger("dgm_ray")
 
 
@@ -106,7 +107,10 @@ def read_task(path: Path) -> Ready:
         if key not in node:
             raise ConfigurationError(str(path), f"a configuration needs {key!r}")
     expected = node["expected"] if "expected" in node else {}
-    if not (isinstance(expected, dict) and all(isinstance(value, int | float) for value in expected.values())):
+    kinds = {NOT_REPEATED: str}
+    if not isinstance(expected, dict) or not all(
+        isinstance(value, kinds[name] if name in kinds else int | float) for name, value in expected.items()
+    ):
         raise ConfigurationError("expected", "should be a mapping of names to figures", expected)
     for place, draw in draws_of(read_draws(node)):
         raise ConfigurationError(".".join(place), "a configuration has no draws (a search space has)", str(draw))
@@ -137,6 +141,9 @@ def _compare(expected: dict[str, Any], found: dict[str, Any], console: Console) 
     """Print each expected figure beside the one found; tell whether all agree to 6 digits."""
     agree = True
     for name, value in expected.items():
+        if name == NOT_REPEATED:
+            console.print(f"{name}: {value}", highlight=False, markup=False)
+            continue
         same = name in found and abs(found[name] - value) <= 1e-6 * max(1.0, abs(value))
         agree &= same
         verdict = "reproduced" if same else "DIFFERS"

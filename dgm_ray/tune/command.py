@@ -168,6 +168,8 @@ def _checked(study: "Study", console: "Console", *, draws: bool = False) -> "Pre
         say(f"  {label}: {draw}")
     for dead in rehearsal.dead:
         say(f"has no effect: {dead}")
+    if warning := study.settings.scheduler.warning(study.epochs, study.trials):
+        say(f"warning: {warning}")
     return data
 
 

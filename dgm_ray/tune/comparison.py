@@ -20,7 +20,8 @@ from dgm_ray.errors import ConfigurationError
 from dgm_ray.registry import PositiveInt, build, call, check_keys
 from dgm_ray.space import LISTED, assignment_of, put, read_file
 from dgm_ray.tasks.imputers import BASELINE, fitting, imputer_configuration, largest_batch
-from dgm_ray.tune.settings import ASHA, FIFO, OptunaSearch, Settings
+from dgm_ray.tune.schedulers import FIFO
+from dgm_ray.tune.settings import OptunaSearch, Settings
 from dgm_ray.tune.study import Study, settings_of
 
 KEYS = ("tune", "data", "repeats", "imputers")
@@ -119,7 +120,9 @@ class Comparison:
         node = {"trial": configuration}
         study = Study.of(self.path, node, replace(self.settings, samples=1, scheduler=FIFO()), place)
         samples, scheduler = self.settings.samples if study.plan.draws else 1, self.settings.scheduler
-        if isinstance(scheduler, ASHA) and scheduler.grace_period >= study.epochs:  # nothing could be stopped
+        try:
+            scheduler.check(study.epochs, samples)
+        except ConfigurationError:  # nothing could be stopped
             scheduler = FIFO()
         study = Study.of(self.path, node, replace(self.settings, samples=samples, scheduler=scheduler), place)
         default = imputer_configuration(name)

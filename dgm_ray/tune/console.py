@@ -12,8 +12,8 @@ from rich.table import Table
 
 from dgm_ray.evaluation.final_report import DRAWS, FinalReport
 from dgm_ray.tune.observer import Observer
-from dgm_ray.tune.outcomes import Outcome, best_first, number_of, reasons
-from dgm_ray.tune.plan import Plan
+from dgm_ray.tune.outcomes import Outcome, best_first, changes, number_of, reasons
+from dgm_ray.tune.plan import Plan, Schedule
 
 SHOWN, SHOWN_NARROW, NARROW = 5, 3, 110  # trials in the summary, in a console of so many columns
 WORST = 5  # variables in the report
@@ -90,9 +90,21 @@ def print_summary(console: Console, plan: Plan, outcomes: Sequence[Outcome], bas
     console.print(table)
     if any(_fidelity(one.measures) is not None for one in ranked):
         console.print("fidelity: 1 - mean distance between real and generated marginals", style="dim")
+    if ranked and ranked[0].schedule:
+        values = said_schedule(ranked[0].schedule)
+        console.print(f"values of {ranked[0].number:03d}: {values}", highlight=False, soft_wrap=True, markup=False)
     console.print("why trials ended:", highlight=False)
     for reason, count in reasons(outcomes).items():
         console.print(f"  {count:3d}  {reason}", highlight=False, soft_wrap=True, markup=False)
+
+
+def said_schedule(schedule: Schedule) -> str:
+    """Return which values changed, for people: ``lr 0.01, 0.012 from epoch 6``."""
+    lines = []
+    for label, values in changes(schedule).items():
+        first, *later = values.items()
+        lines.append(", ".join([f"{label} {figure(first[1])}", *(f"{figure(v)} from epoch {e}" for e, v in later)]))
+    return "; ".join(lines)
 
 
 def print_report(console: Console, report: FinalReport, number: int, path: str) -> None:

@@ -10,6 +10,7 @@ from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial as RayTrial
 
 from dgm_ray.training import CONVERGED, DIVERGED, EARLY
+from dgm_ray.tune.plan import Schedule
 
 COMPLETED, STOPPED, FAILED, INTERRUPTED = "completed", "stopped", "failed", "interrupted"
 RANKED = (COMPLETED, STOPPED, EARLY, INTERRUPTED)
@@ -17,7 +18,10 @@ RANKED = (COMPLETED, STOPPED, EARLY, INTERRUPTED)
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trial's end. values: what was drawn. measures: of the best epoch. seconds: of training and measuring."""
+    """A trial's end. values: what was drawn. measures: of the best epoch. seconds: of training and measuring.
+
+    schedule: what was drawn, by epoch, if it changed while the trial ran; ``values`` are then those of the best epoch.
+    """
 
     trial_id: str
     number: int
@@ -31,6 +35,7 @@ class Outcome:
     seconds: float = 0.0
     trace: str = ""
     checkpoint: str | None = None
+    schedule: Schedule = field(default_factory=list)
 
     @property
     def ranked(self) -> bool:
@@ -44,20 +49,39 @@ def outcome_of(trial: RayTrial, metric: str, *, scheduler: str) -> Outcome:
     epochs = int(result["epoch"])
     status, reason = _status(trial, str(result["reason"]), bool(result["done"]), epochs, scheduler)
     best = {name.removeprefix("best_"): value for name, value in result.items() if name.startswith("best_val_")}
+    best_epoch = int(result["best_epoch"]) if "best_epoch" in result else 0
+    schedule: Schedule = result["schedule"] if "schedule" in result else []
     return Outcome(
         trial_id=trial.trial_id,
         number=number_of(trial),
-        values=dict(trial.config),
+        values=_values(schedule, best_epoch) if schedule else dict(trial.config),
         status=status,
         reason=reason,
         score=float(best[metric]) if metric in best else math.nan,
         measures=best,
-        best_epoch=int(result["best_epoch"]) if "best_epoch" in result else 0,
+        best_epoch=best_epoch,
         epochs=epochs,
         seconds=float(result["seconds"]) if "seconds" in result else 0.0,
         trace=str(result["trace"]) if "trace" in result else "",
         checkpoint=trial.checkpoint.path if trial.checkpoint else None,
+        schedule=schedule if len(schedule) > 1 else [],
     )
+
+
+def _values(schedule: Schedule, epoch: int) -> dict[str, Any]:
+    """Return the values that an epoch was trained with."""
+    until = [entry["values"] for entry in schedule if entry["epoch"] <= epoch]
+    return dict(until[-1] if until else schedule[-1]["values"])
+
+
+def changes(schedule: Schedule) -> dict[str, dict[int, Any]]:
+    """Return each value that changed, by label and by the epoch from which on it held."""
+    found: dict[str, dict[int, Any]] = {label: {} for label in schedule[0]["values"]}
+    for entry in schedule:
+        for label, values in found.items():
+            if not values or list(values.values())[-1] != entry["values"][label]:
+                values[entry["epoch"]] = entry["values"][label]
+    return {label: values for label, values in found.items() if len(values) > 1}
 
 
 def number_of(trial: RayTrial) -> int:

@@ -7,6 +7,9 @@ from typing import Any
 
 from dgm_ray.space import LISTED, Draw, Place, draws_of, fill, labels_of
 
+# Which values a trial was trained with: {"epoch": the first of them, "values": by label}. Most trials have one entry.
+Schedule = list[dict[str, Any]]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -29,6 +32,11 @@ class Plan:
         filled = {place: decoded(draw, values[label]) for label, (place, draw) in self.draws.items()}
         configuration: dict[str, Any] = fill(self.template, filled)
         return configuration
+
+    def label(self, name: str) -> str | None:
+        """Return the label of the draw that has this label, or stands at this place of the file."""
+        places = {".".join(("trial", *place)): label for label, (place, _) in self.draws.items()}
+        return name if name in self.draws else places[name] if name in places else None
 
     def drawn(self, configuration: Mapping[str, Any]) -> dict[str, Any]:
         """Return what of a configuration the draws could have been, by label, as searchers name it.
@@ -61,6 +69,11 @@ def decoded(draw: Draw, value: Any) -> Any:
     """Return the option that ``encoded`` named; numbers come back as Python's own."""
     if draw.distribution in LISTED:
         return next(option for option in draw.arguments if _same(encoded(option), value))
+    return plain(value)
+
+
+def plain(value: Any) -> Any:
+    """Return a number as Python's own."""
     return value.item() if hasattr(value, "item") else value
 
 

@@ -9,7 +9,9 @@ import pandas as pd
 
 from dgm_ray.data import Prepared, achieved
 from dgm_ray.evaluation.final_report import FinalReport
+from dgm_ray.tasks.configuration import NOT_REPEATED
 from dgm_ray.training import atomic, read_checkpoint, write_json
+from dgm_ray.tune.console import said_schedule
 from dgm_ray.tune.outcomes import Outcome, best_first
 from dgm_ray.tune.place import Place
 from dgm_ray.tune.study import Study, task_of
@@ -19,8 +21,8 @@ from dgm_ray.tune.trial import CHECKPOINT
 def write_best(study: Study, data: Prepared, place: Place, outcomes: list[Outcome]) -> FinalReport:
     """Write the winner's configuration; return what it is worth on the test cells, which nothing has seen before.
 
-    The configuration trains for as many epochs as the trial did, so it reaches the same figures. Without a trial that
-    can win nothing is written.
+    The configuration trains for as many epochs as the trial did, so it reaches the same figures, unless values changed
+    while it ran: then ``expected`` has these instead of figures. Without a trial that can win nothing is written.
     """
     ranked = best_first(outcomes)
     if not ranked:
@@ -29,6 +31,10 @@ def write_best(study: Study, data: Prepared, place: Place, outcomes: list[Outcom
     configuration = study.plan.configuration(winner.values)
     configuration["arguments"] |= {"epochs": winner.epochs}
     expected: dict[str, Any] = {"best_epoch": winner.best_epoch, **winner.measures}
+    if winner.schedule:
+        found = f"{study.plan.metric} {winner.score:.6g} in epoch {winner.best_epoch}"
+        rule = "was found while values changed; this configuration has those of that epoch, from the beginning"
+        expected = {NOT_REPEATED: f"{found} {rule}: {said_schedule(winner.schedule)}"}
     write_json(place.best, configuration | {"expected": expected})
     if not winner.checkpoint or data.test is None or not data.test.hidden_mask.any():
         return FinalReport()
@@ -84,5 +90,6 @@ def _row(study: Study, one: Outcome) -> dict[str, Any]:
         "seconds": one.seconds,
         **one.measures,
         **{f"draw:{label}": value for label, value in one.values.items()},
+        **({"schedule": json.dumps(one.schedule)} if study.settings.scheduler.mutated(study.plan) else {}),
         "configuration": json.dumps(study.plan.configuration(one.values), sort_keys=True),
     }

@@ -46,6 +46,10 @@ class Watch(Observer):
             self._forwarded = True
             os.kill(os.getpid(), signal.SIGUSR1)  # Tune saves its state and returns
 
+    def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        if "epoch" in trial.last_result:  # a scheduler may stop a trial that waits, which reports nothing more
+            trial.last_result["done"] = True
+
     @contextmanager
     def signals(self) -> Iterator[None]:
         """Let the first Ctrl-C or SIGTERM stop the study neatly, and the second stop it at once."""
@@ -131,14 +135,14 @@ def means_of(data: Prepared) -> dict[str, float]:
 def _fit(
     study: Study, data: Prepared, place: Place, tracker: Tracker, watch: Watch, console: Console, lines: bool
 ) -> list[Outcome]:
-    metric, settings = f"best_{study.plan.metric}", study.settings
+    settings, mutated = study.settings, study.settings.scheduler.mutated(study.plan)
     scheduler = type(settings.scheduler).__name__
 
     def outcome(trial: RayTrial) -> Outcome:
         return outcome_of(trial, study.plan.metric, scheduler=scheduler)
 
     shown = ConsoleCallback(console, study.plan.metric, study.trials, outcome, lines=lines)
-    tracking = TrackingCallback(tracker, outcome)
+    tracking = TrackingCallback(tracker, outcome, mutated)
     # Test rows stay here: no trial can look at them.
     trainable = tune.with_parameters(Trial, plan=study.plan, data=replace(data, test=None))
     trainable = tune.with_resources(trainable, {"cpu": settings.resources.cpu, "gpu": settings.resources.gpu})
@@ -148,20 +152,20 @@ def _fit(
         verbose=0,
         callbacks=[watch, tracking, shown],
         failure_config=tune.FailureConfig(max_failures=settings.max_failures),
-        checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_at_end=True),
+        checkpoint_config=tune.CheckpointConfig(num_to_keep=settings.scheduler.checkpoints, checkpoint_at_end=True),
     )
     if place.resume:
         tuner = tune.Tuner.restore(str(place.folder), trainable=trainable, resume_unfinished=True)
     else:
-        cpus = ray.cluster_resources()["CPU"]
+        fitting = max(1, int(ray.cluster_resources()["CPU"] / settings.resources.cpu))
         tuner = tune.Tuner(
             trainable,
             param_space=param_space(study.plan),
             tune_config=tune.TuneConfig(
                 num_samples=settings.samples,
-                search_alg=settings.search.make(metric, settings.seed, study.first),
-                scheduler=settings.scheduler.make(metric, study.epochs),
-                max_concurrent_trials=settings.concurrent or max(1, int(cpus / settings.resources.cpu)),
+                search_alg=settings.search.make(f"best_{study.plan.metric}", settings.seed, study.first),
+                scheduler=settings.scheduler.make(study.plan, study.epochs),
+                max_concurrent_trials=None if settings.scheduler.together else settings.concurrent or fitting,
                 time_budget_s=settings.time_budget,
                 reuse_actors=True,
                 trial_name_creator=trial_name,

@@ -10,10 +10,11 @@ from dgm_ray.tune.plan import Plan, encoded
 
 def param_space(plan: Plan) -> dict[str, Any]:
     """Return Tune's search space: one flat entry per draw, under its short name."""
-    return {label: _domain(draw) for label, (_, draw) in plan.draws.items()}
+    return {label: domain(draw) for label, (_, draw) in plan.draws.items()}
 
 
-def _domain(draw: Draw) -> Any:
+def domain(draw: Draw) -> Any:
+    """Return Tune's distribution of a draw."""
     name, arguments = draw.distribution, draw.arguments
     if name in LISTED:
         options = [encoded(option) for option in arguments]

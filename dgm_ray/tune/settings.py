@@ -7,6 +7,7 @@ from typing import Any
 
 from dgm_ray.errors import ConfigurationError
 from dgm_ray.registry import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, register
+from dgm_ray.tune.schedulers import ASHA, FIFO, PB2, PBT, HyperBand, MedianStopping
 
 
 @register
@@ -53,56 +54,6 @@ class OptunaSearch:
 
 @register
 @dataclass(frozen=True)
-class FIFO:
-    """Every trial runs to its own end."""
-
-    def check(self, epochs: int) -> None:
-        """Nothing can be amiss."""
-
-    def make(self, metric: str, epochs: int) -> Any:
-        """Return Ray's scheduler."""
-        from ray.tune.schedulers import FIFOScheduler
-
-        return FIFOScheduler()
-
-
-@register
-@dataclass(frozen=True)
-class ASHA:
-    """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934), on epochs.
-
-    grace_period: epochs that every trial gets. reduction_factor: one trial in so many goes on at each rung.
-    """
-
-    grace_period: PositiveInt = 1
-    reduction_factor: PositiveFloat = 3
-
-    def __post_init__(self) -> None:
-        if self.reduction_factor <= 1:
-            raise ConfigurationError("reduction_factor", "should be above 1", self.reduction_factor)
-
-    def check(self, epochs: int) -> None:
-        """Raise ConfigurationError if no trial could ever be stopped."""
-        if self.grace_period >= epochs:
-            rule = f"should be below the {epochs} epochs of a trial"
-            raise ConfigurationError("tune.scheduler.arguments.grace_period", rule, self.grace_period)
-
-    def make(self, metric: str, epochs: int) -> Any:
-        """Return Ray's scheduler."""
-        from ray.tune.schedulers import ASHAScheduler
-
-        return ASHAScheduler(
-            time_attr="epoch",
-            metric=metric,
-            mode="min",
-            max_t=epochs + 1,  # a trial that reaches its last epoch ends by itself and says so
-            grace_period=self.grace_period,
-            reduction_factor=self.reduction_factor,
-        )
-
-
-@register
-@dataclass(frozen=True)
 class Resources:
     """What one trial holds. cpu, gpu: may be fractions; a trial computes with as many threads as whole CPUs."""
 
@@ -128,7 +79,7 @@ class Settings:
     metric: str = "val_imputation_rmse"
     samples: PositiveInt = 16
     search: RandomSearch | OptunaSearch = field(default_factory=RandomSearch)
-    scheduler: FIFO | ASHA = field(default_factory=FIFO)
+    scheduler: FIFO | ASHA | HyperBand | MedianStopping | PBT | PB2 = field(default_factory=FIFO)
     resources: Resources = field(default_factory=Resources)
     seed: NonNegativeInt = 0
     concurrent: PositiveInt | None = None

@@ -7,15 +7,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from dgm_ray.data import Files, Prepared
 from dgm_ray.errors import ConfigurationError
-from dgm_ray.models import count_parameters
+from dgm_ray.models import Architecture, count_parameters
 from dgm_ray.registry import TASKS, absolute_paths, call, check_keys, parameters
 from dgm_ray.space import assign, corners, draws_of, fill, read_draws, read_file
 from dgm_ray.tasks import train, train_imputer  # noqa: F401 (registers what a trial can be)
 from dgm_ray.tasks.training_task import TrainingTask
 from dgm_ray.tune.plan import Plan
-from dgm_ray.tune.settings import OptunaSearch, Settings
+from dgm_ray.tune.settings import OptunaSearch, RandomSearch, Settings
 
 ARGUMENTS = "trial.arguments"
 _DECIDED = {
@@ -137,6 +139,7 @@ class Study:
             unused.append(architecture.unused)
         still = [label for label, (_, draw) in self.plan.draws.items() if len(draw.tried) == 1]
         never = [place for place in unused[0] if all(place in others for others in unused)]
+        self._check_mutations(data)
         dead = [f"{self.place}.{place} (no component uses it)" for place in never]
         dead += [f"{label} (it has one value)" for label in still]
         return Rehearsal(min(counts), max(counts), dead)
@@ -154,15 +157,45 @@ class Study:
         """The tasks at the corners of the space. Raises ConfigurationError for arguments that do not fit their task."""
         return [task_of(fill(self.plan.template, values), self.place) for values in corners(self.plan.template)]
 
+    def _check_mutations(self, data: Prepared) -> None:
+        """Raise ConfigurationError for a value that shapes depend on: weights are copied to trials with another one."""
+        ends = list(corners(self.plan.template))
+        for index, (label, draw) in enumerate(self.settings.scheduler.mutated(self.plan).items()):
+            place, _ = self.plan.draws[label]
+            for values in (ends[0], ends[-1]):
+                tried = [fill(self.plan.template, {**values, place: value}) for value in draw.tried]
+                shapes = [shapes_of(task_of(one, self.place).rehearse(data.metadata)) for one in tried]
+                if any(other != shapes[0] for other in shapes):
+                    rule = "cannot change while a trial runs, because weights depend on it in number or kind"
+                    raise ConfigurationError(f"tune.scheduler.arguments.mutations.{index}", f"{label} {rule}")
+
     def _check_search(self) -> None:
-        self.settings.search.check()
-        self.settings.scheduler.check(self.epochs)
+        search, scheduler = self.settings.search, self.settings.scheduler
+        search.check()
+        scheduler.check(self.epochs, self.trials)
+        scheduler.mutated(self.plan)
+        if scheduler.together and not isinstance(search, RandomSearch):
+            rule = f"{type(scheduler).__name__} starts with all its trials, which RandomSearch alone proposes at once"
+            raise ConfigurationError("tune.search", rule, type(search).__name__)
+        if scheduler.together and self.settings.concurrent is not None and self.settings.concurrent < self.trials:
+            rule = f"{type(scheduler).__name__} lets all its {self.trials} trials take turns: leave it out"
+            raise ConfigurationError("tune.concurrent", rule, self.settings.concurrent)
         grids = [label for label, (_, draw) in self.plan.draws.items() if draw.distribution == "grid_search"]
-        if grids and isinstance(self.settings.search, OptunaSearch):
+        if grids and isinstance(search, OptunaSearch):
             raise ConfigurationError("tune.search", f"OptunaSearch takes no grid_search, which {grids[0]} is")
         if not self.plan.draws and self.settings.samples > 1:
             rule = "nothing is drawn, so every trial would be the same: use a draw, or samples: 1"
             raise ConfigurationError("trial", rule)
+
+
+def shapes_of(architecture: Architecture) -> dict[str, Any]:
+    """Return what of an architecture decides whether another's checkpoint fits: shapes, and kinds of optimizers."""
+    return {
+        name: {key: tuple(value.shape) for key, value in component.state_dict().items()}
+        if isinstance(component, nn.Module)
+        else type(component).__name__
+        for name, component in architecture.components.items()
+    }
 
 
 @contextmanager

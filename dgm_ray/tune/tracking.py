@@ -18,9 +18,11 @@ from typing import Any
 from ray.tune.experiment import Trial as RayTrial
 
 from dgm_ray import __version__
+from dgm_ray.space import Draw
 from dgm_ray.training import DIVERGED
 from dgm_ray.tune.observer import Observer
 from dgm_ray.tune.outcomes import FAILED, INTERRUPTED, Outcome, number_of
+from dgm_ray.tune.plan import decoded
 
 BATCH = 500  # metrics of one request; MLflow takes 1000 at most
 MAX_PARAM = 6000  # characters of a parameter's value
@@ -172,10 +174,14 @@ class Tracker:
 
 
 class TrackingCallback(Observer):
-    """Tell the tracker what Tune tells this. Metrics wait until there are enough of them, or the trial ends."""
+    """Tell the tracker what Tune tells this. Metrics wait until there are enough of them, or the trial ends.
 
-    def __init__(self, tracker: Tracker, outcome: Callable[[RayTrial], Outcome]) -> None:
+    mutated: draws whose values change while a trial runs, which MLflow's parameters cannot; they are metrics.
+    """
+
+    def __init__(self, tracker: Tracker, outcome: Callable[[RayTrial], Outcome], mutated: Mapping[str, Draw]) -> None:
         super().__init__()
+        self._mutated = mutated
         self._tracker, self._outcome = tracker, outcome
         self._waiting: dict[str, list[tuple[str, float, int, int]]] = {}
         self._closed: set[str] = set()
@@ -192,6 +198,8 @@ class TrackingCallback(Observer):
         for epoch in result["history"]:
             step = int(epoch["epoch"])
             rows += [(name, float(value), now, step) for name, value in epoch.items() if name != "epoch"]
+            for label, draw in self._mutated.items():
+                rows.append((f"value.{label}", _number(draw, result["schedule"][-1]["values"][label]), now, step))
         if len(rows) >= BATCH:
             self._flush(trial.trial_id)
 
@@ -214,6 +222,12 @@ class TrackingCallback(Observer):
         rows, self._waiting[trial_id] = self._waiting[trial_id], []
         if rows:
             self._tracker.log_metrics(trial_id, rows)
+
+
+def _number(draw: Draw, value: Any) -> float:
+    """Return a value as a metric can hold it: of options that are no numbers, which one it is."""
+    option = decoded(draw, value)
+    return float(option) if isinstance(option, int | float) else float(draw.arguments.index(option))
 
 
 def load_mlflow() -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from dgm_ray.data import Prepared
-from dgm_ray.tune.plan import Plan
+from dgm_ray.tune.plan import Plan, Schedule, plain
 
 if TYPE_CHECKING:
     from dgm_ray.training import Training
@@ -40,6 +40,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         """Called by Ray when this process goes on with another trial."""
         self._training: Training | None = None
         self._failure, self._saved, self._seconds = "", time.monotonic(), 0.0
+        self._schedule: Schedule = []
         return True
 
     def step(self) -> dict[str, Any]:
@@ -48,6 +49,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         if not self._failure:
             try:
                 training = self._begin()
+                self._note_values(training.epoch + 1)
                 while not history or (not self._measured(history[-1]) and not training.done):
                     history.append({"epoch": training.epoch + 1, **training.advance()})
             except Exception as error:
@@ -61,10 +63,11 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             return
         from dgm_ray.training import write_checkpoint
 
-        write_checkpoint(Path(checkpoint_dir) / CHECKPOINT, self._training.state())
+        more = {"schedule": self._schedule, "seconds": self._seconds}
+        write_checkpoint(Path(checkpoint_dir) / CHECKPOINT, self._training.state() | more)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Go on from a checkpoint folder."""
+        """Go on from a checkpoint folder, which may be another trial's: its weights, with the values of this one."""
         path = Path(checkpoint) / CHECKPOINT
         if not path.exists():
             return
@@ -75,7 +78,10 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         except Exception as error:
             self._fail(error)
         else:
-            training.load(read_checkpoint(path), str(path))
+            state = read_checkpoint(path)
+            training.load(state, str(path))
+            self._schedule = state["schedule"] if "schedule" in state else []
+            self._seconds = state["seconds"] if "seconds" in state else 0.0
 
     def _begin(self) -> Training:
         if self._training is None:
@@ -84,6 +90,12 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             configuration = self._plan.configuration(self.config)
             self._training = task_of(configuration).start(self._data, configuration)
         return self._training
+
+    def _note_values(self, epoch: int) -> None:
+        """Note the values that this process was given, if they are not those of the epochs before."""
+        values = {name: plain(value) for name, value in self.config.items()}
+        if not self._schedule or self._schedule[-1]["values"] != values:
+            self._schedule = [*self._schedule, {"epoch": epoch, "values": values}]
 
     def _fail(self, error: Exception) -> None:
         self._failure = f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
@@ -95,7 +107,9 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     def _report(self, history: list[dict[str, float]]) -> dict[str, Any]:
         metric = f"best_{self._plan.metric}"
         self._seconds += sum(epoch["seconds"] for epoch in history)
-        result: dict[str, Any] = {**(history[-1] if history else {}), "history": history, "seconds": self._seconds}
+        # Schedulers need the metric in every result, a trial's last one too, which may have no measure.
+        result: dict[str, Any] = {self._plan.metric: math.nan, **(history[-1] if history else {}), "history": history}
+        result |= {"seconds": self._seconds, "schedule": self._schedule}
         if self._failure:
             return result | {metric: math.nan, "epoch": 0, "done": True, "reason": self._failure, "trace": self._trace}
         training = self._begin()

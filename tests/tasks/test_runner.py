@@ -38,6 +38,7 @@ MISTAKES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda node: node.update(logging={"level": "LOUD"}), "logging.level: should be one of CRITICAL, "),
     (lambda node: node["arguments"].update(logging={"force": 1}), "logging.force: Input should be a valid boolean"),
     (lambda node: node.update(expected={"best_epoch": "x"}), "expected"),
+    (lambda node: node.update(expected={"not_repeated": 3}), "expected"),
 ]
 
 
@@ -84,6 +85,14 @@ def outcome(node: dict[str, Any], path: Path, capsys: pytest.CaptureFixture[str]
     except SystemExit as error:
         code = int(error.code or 0)
     return code, capsys.readouterr().out
+
+
+def test_what_is_not_repeated_is_only_said(
+    node: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = outcome(node | {"expected": {"not_repeated": "0.1 [of old]"}}, tmp_path / "c.json", capsys)
+    assert code == 0
+    assert "not_repeated: 0.1 [of old]\n" in text
 
 
 def test_what_is_expected_is_compared(node: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

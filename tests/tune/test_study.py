@@ -8,7 +8,9 @@ import pytest
 
 from dgm_ray.data import achieved
 from dgm_ray.errors import ConfigurationError, DGMError
-from dgm_ray.tune.settings import ASHA, OptunaSearch
+from dgm_ray.tune.plan import Plan
+from dgm_ray.tune.schedulers import ASHA
+from dgm_ray.tune.settings import OptunaSearch
 from dgm_ray.tune.study import Study
 
 Write = Callable[[dict[str, Any]], Path]
@@ -180,7 +182,7 @@ def test_a_missing_searcher_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_asha_ends_trials_by_itself_only_before_their_last_epoch() -> None:
-    scheduler = ASHA(grace_period=2).make("best_x", epochs=8)
+    scheduler = ASHA(grace_period=2).make(Plan({}, "x"), epochs=8)
     assert scheduler._max_t > 8
 
 
