@@ -21,7 +21,7 @@ from dgm_ray.registry import PositiveInt, build, call, check_keys
 from dgm_ray.space import LISTED, assignment_of, put, read_file
 from dgm_ray.tasks.imputers import BASELINE, fitting, imputer_configuration, largest_batch
 from dgm_ray.tune.schedulers import FIFO
-from dgm_ray.tune.settings import OptunaSearch, Settings
+from dgm_ray.tune.settings import RandomSearch, Settings
 from dgm_ray.tune.study import Study, settings_of
 
 KEYS = ("tune", "data", "repeats", "imputers")
@@ -128,7 +128,7 @@ class Comparison:
         default = imputer_configuration(name)
         default["arguments"] = fitting(default["arguments"], rows)
         first = study.plan.drawn(default)  # a search that begins with it is never behind it
-        if isinstance(self.settings.search, OptunaSearch) and len(first) < len(study.plan.draws):
+        if not isinstance(self.settings.search, RandomSearch) and len(first) < len(study.plan.draws):
             first = {}  # Ray's Optuna takes whole points only
         return replace(study, first=first)
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from dgm_ray.evaluation.final_report import DRAWS, FinalReport
 from dgm_ray.tune.observer import Observer
-from dgm_ray.tune.outcomes import Outcome, best_first, changes, number_of, reasons
+from dgm_ray.tune.outcomes import Outcome, best_first, changes, number_of, pareto, reasons
 from dgm_ray.tune.plan import Plan, Schedule
 
 SHOWN, SHOWN_NARROW, NARROW = 5, 3, 110  # trials in the summary, in a console of so many columns
@@ -90,6 +90,11 @@ def print_summary(console: Console, plan: Plan, outcomes: Sequence[Outcome], bas
     console.print(table)
     if any(_fidelity(one.measures) is not None for one in ranked):
         console.print("fidelity: 1 - mean distance between real and generated marginals", style="dim")
+    if plan.others:
+        names = (plan.metric, *plan.others)
+        console.print(f"no trial is better in both {' and '.join(names)} than:", highlight=False, soft_wrap=True)
+        for one in pareto(outcomes, names):
+            console.print(f"  {one.number:03d}  {'  '.join(figure(one.measures[n]) for n in names)}", highlight=False)
     if ranked and ranked[0].schedule:
         values = said_schedule(ranked[0].schedule)
         console.print(f"values of {ranked[0].number:03d}: {values}", highlight=False, soft_wrap=True, markup=False)

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import le
 from typing import Any
 
 from ray.exceptions import RayActorError
@@ -92,6 +93,21 @@ def number_of(trial: RayTrial) -> int:
 def best_first(outcomes: Iterable[Outcome]) -> list[Outcome]:
     """Return the outcomes that can win, best first."""
     return sorted((one for one in outcomes if one.ranked), key=lambda one: (one.score, one.number))
+
+
+def pareto(outcomes: Iterable[Outcome], metrics: Sequence[str]) -> list[Outcome]:
+    """Return the outcomes that no other equals in all metrics and excels in one, best first by the study's metric."""
+    having = [one for one in best_first(outcomes) if all(math.isfinite(_measure(one, name)) for name in metrics)]
+    points = {one.trial_id: [_measure(one, name) for name in metrics] for one in having}
+
+    def beaten(point: list[float]) -> bool:
+        return any(other != point and all(map(le, other, point)) for other in points.values())
+
+    return [one for one in having if not beaten(points[one.trial_id])]
+
+
+def _measure(one: Outcome, name: str) -> float:
+    return one.measures[name] if name in one.measures else math.nan
 
 
 def reasons(outcomes: Sequence[Outcome]) -> dict[str, int]:

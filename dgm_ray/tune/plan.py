@@ -13,13 +13,14 @@ Schedule = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Plan:
-    """A task configuration with draws in it, and the metric that judges its trials.
+    """A task configuration with draws in it, the metric that judges its trials, and others that its search looks at.
 
     Tune sees the draws only, each under a short name: ``generator_optimizer.lr``.
     """
 
     template: dict[str, Any]
     metric: str
+    others: tuple[str, ...] = ()
 
     @property
     def draws(self) -> dict[str, tuple[Place, Draw]]:

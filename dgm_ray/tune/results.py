@@ -12,7 +12,7 @@ from dgm_ray.evaluation.final_report import FinalReport
 from dgm_ray.tasks.configuration import NOT_REPEATED
 from dgm_ray.training import atomic, read_checkpoint, write_json
 from dgm_ray.tune.console import said_schedule
-from dgm_ray.tune.outcomes import Outcome, best_first
+from dgm_ray.tune.outcomes import Outcome, best_first, pareto
 from dgm_ray.tune.place import Place
 from dgm_ray.tune.study import Study, task_of
 from dgm_ray.tune.trial import CHECKPOINT
@@ -59,6 +59,9 @@ def write_results(study: Study, place: Place, outcomes: list[Outcome]) -> None:
     rank = {one.trial_id: position for position, one in enumerate(best_first(outcomes))}
     ordered = sorted(outcomes, key=lambda one: (rank[one.trial_id] if one.trial_id in rank else len(rank), one.number))
     table = pd.DataFrame([_row(study, one) for one in ordered])
+    if study.plan.others:
+        front = {one.trial_id for one in pareto(outcomes, (study.plan.metric, *study.plan.others))}
+        table.insert(0, "pareto", [one.trial_id in front for one in ordered])
     with atomic(place.table) as temporary:
         table.to_parquet(temporary, index=False)
     with atomic(place.text) as temporary:

@@ -163,7 +163,7 @@ def _fit(
             param_space=param_space(study.plan),
             tune_config=tune.TuneConfig(
                 num_samples=settings.samples,
-                search_alg=settings.search.make(f"best_{study.plan.metric}", settings.seed, study.first),
+                search_alg=settings.search.make(study.plan.metric, settings.seed, study.first),
                 scheduler=settings.scheduler.make(study.plan, study.epochs),
                 max_concurrent_trials=None if settings.scheduler.together else settings.concurrent or fitting,
                 time_budget_s=settings.time_budget,

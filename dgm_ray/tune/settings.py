@@ -1,4 +1,7 @@
-"""What the ``tune`` section of a search space may say. Ray is imported only when its objects are made."""
+"""What the ``tune`` section of a search space may say. Ray is imported only when its objects are made.
+
+Left out: BOHB, whose hpbandster is abandoned since 2018, and what Ray 2.60 offers but cannot run (Ax, HEBO, ZOOpt).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,16 +13,33 @@ from dgm_ray.registry import NonNegativeFloat, NonNegativeInt, PositiveFloat, Po
 from dgm_ray.tune.schedulers import ASHA, FIFO, PB2, PBT, HyperBand, MedianStopping
 
 
-@register
-@dataclass(frozen=True)
-class RandomSearch:
-    """Independent draws; the only search that takes grids."""
+class Search:
+    """What a study asks of a search."""
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The metrics that it looks at beside the study's."""
+        return ()
 
     def check(self) -> None:
-        """Nothing can be amiss."""
+        """Raise ConfigurationError if a package is missing."""
 
     def make(self, metric: str, seed: int, first: Mapping[str, Any]) -> Any:
-        """Return Ray's searcher. first: what the first trial has; what is not in it is drawn."""
+        """Return Ray's searcher.
+
+        metric: the study's; what is looked at is the best epoch's. first: what the first trial has, by the labels of
+        draws.
+        """
+        raise NotImplementedError
+
+
+@register
+@dataclass(frozen=True)
+class RandomSearch(Search):
+    """Independent draws; the only search that takes grids."""
+
+    def make(self, metric: str, seed: int, first: Mapping[str, Any]) -> Any:
+        """Return Ray's searcher. first: what is not in it is drawn."""
         from ray.tune.search.basic_variant import BasicVariantGenerator
 
         return BasicVariantGenerator([dict(first)] if first else None, random_state=seed)
@@ -27,7 +47,7 @@ class RandomSearch:
 
 @register
 @dataclass(frozen=True)
-class OptunaSearch:
+class OptunaSearch(Search):
     """Tree-structured Parzen estimator (Bergstra et al. 2011), by Optuna.
 
     startup_trials: random draws before the model of the space is used.
@@ -36,20 +56,54 @@ class OptunaSearch:
     startup_trials: PositiveInt = 10
 
     def check(self) -> None:
-        """Raise ConfigurationError if Optuna is not installed."""
-        if find_spec("optuna") is None:
-            rule = "OptunaSearch needs Optuna, which is not installed: pip install 'dgm-ray[optuna]'"
-            raise ConfigurationError("tune.search", rule)
+        _check_optuna(self)
 
     def make(self, metric: str, seed: int, first: Mapping[str, Any]) -> Any:
-        """Return Ray's searcher. first: what the first trial has, a value of each draw; {}: it is drawn."""
-        import optuna
-        from ray.tune.search.optuna import OptunaSearch as RayOptunaSearch
+        """Return Ray's searcher. first: a value of each draw; {}: the first trial is drawn as the others are."""
+        return _optuna(f"best_{metric}", "min", self.startup_trials, seed, first)
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(n_startup_trials=self.startup_trials, seed=seed)
-        points = [dict(first)] if first else None
-        return RayOptunaSearch(metric=metric, mode="min", sampler=sampler, points_to_evaluate=points)
+
+@register
+@dataclass(frozen=True)
+class OptunaMultiObjective(Search):
+    """Two metrics at once, by a Parzen estimator that looks for their Pareto front (Ozaki et al. 2020), by Optuna.
+
+    other: the second metric, of the epoch that is best by the first, ``tune.metric``; smaller is better. The first
+    alone ranks trials; the column ``pareto`` of the results, and the summary, show the front. startup_trials: random
+    draws before the model of the space is used.
+    """
+
+    other: str
+    startup_trials: PositiveInt = 10
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        return (self.other,)
+
+    def check(self) -> None:
+        _check_optuna(self)
+
+    def make(self, metric: str, seed: int, first: Mapping[str, Any]) -> Any:
+        """Return Ray's searcher. first: a value of each draw; {}: the first trial is drawn as the others are."""
+        metrics = [f"best_{name}" for name in (metric, self.other)]
+        return _optuna(metrics, ["min", "min"], self.startup_trials, seed, first)
+
+
+def _check_optuna(search: Search) -> None:
+    if find_spec("optuna") is None:
+        rule = f"{type(search).__name__} needs Optuna, which is not installed: pip install 'dgm-ray[optuna]'"
+        raise ConfigurationError("tune.search", rule)
+
+
+def _optuna(metric: Any, mode: Any, startup_trials: int, seed: int, first: Mapping[str, Any]) -> Any:
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch as RayOptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.TPESampler(n_startup_trials=startup_trials, seed=seed)
+    return RayOptunaSearch(
+        metric=metric, mode=mode, sampler=sampler, points_to_evaluate=[dict(first)] if first else None
+    )
 
 
 @register
@@ -78,7 +132,7 @@ class Settings:
 
     metric: str = "val_imputation_rmse"
     samples: PositiveInt = 16
-    search: RandomSearch | OptunaSearch = field(default_factory=RandomSearch)
+    search: RandomSearch | OptunaSearch | OptunaMultiObjective = field(default_factory=RandomSearch)
     scheduler: FIFO | ASHA | HyperBand | MedianStopping | PBT | PB2 = field(default_factory=FIFO)
     resources: Resources = field(default_factory=Resources)
     seed: NonNegativeInt = 0

@@ -17,7 +17,7 @@ from dgm_ray.space import assign, corners, draws_of, fill, read_draws, read_file
 from dgm_ray.tasks import train, train_imputer  # noqa: F401 (registers what a trial can be)
 from dgm_ray.tasks.training_task import TrainingTask
 from dgm_ray.tune.plan import Plan
-from dgm_ray.tune.settings import OptunaSearch, RandomSearch, Settings
+from dgm_ray.tune.settings import RandomSearch, Settings
 
 ARGUMENTS = "trial.arguments"
 _DECIDED = {
@@ -84,7 +84,8 @@ class Study:
     @classmethod
     def of(cls, path: Path, node: dict[str, Any], settings: Settings, place: str = ARGUMENTS) -> "Study":
         """Return the study of what a file says, or a part of it: ``node["trial"]`` is searched. Raises as ``read``."""
-        study = cls(path, node, settings, Plan(_template(node["trial"], settings, place), settings.metric), place)
+        plan = Plan(_template(node["trial"], settings, place), settings.metric, settings.search.others)
+        study = cls(path, node, settings, plan, place)
         study._check_search()
         return study
 
@@ -135,6 +136,8 @@ class Study:
             with _placed(self.place):
                 architecture = task.rehearse(data.metadata)
             task.check_metric(architecture, "tune.metric")
+            for name in self.plan.others:
+                replace(task, keep_checkpoint_by_metric=name).check_metric(architecture, "tune.search.arguments.other")
             counts.append(count_parameters(architecture))
             unused.append(architecture.unused)
         still = [label for label, (_, draw) in self.plan.draws.items() if len(draw.tried) == 1]
@@ -174,6 +177,9 @@ class Study:
         search.check()
         scheduler.check(self.epochs, self.trials)
         scheduler.mutated(self.plan)
+        if self.plan.metric in self.plan.others:
+            rule = "should be another metric than tune.metric"
+            raise ConfigurationError("tune.search.arguments.other", rule, self.plan.metric)
         if scheduler.together and not isinstance(search, RandomSearch):
             rule = f"{type(scheduler).__name__} starts with all its trials, which RandomSearch alone proposes at once"
             raise ConfigurationError("tune.search", rule, type(search).__name__)
@@ -181,8 +187,10 @@ class Study:
             rule = f"{type(scheduler).__name__} lets all its {self.trials} trials take turns: leave it out"
             raise ConfigurationError("tune.concurrent", rule, self.settings.concurrent)
         grids = [label for label, (_, draw) in self.plan.draws.items() if draw.distribution == "grid_search"]
-        if grids and isinstance(search, OptunaSearch):
-            raise ConfigurationError("tune.search", f"OptunaSearch takes no grid_search, which {grids[0]} is")
+        if grids and not isinstance(search, RandomSearch):
+            raise ConfigurationError(
+                "tune.search", f"{type(search).__name__} takes no grid_search, which {grids[0]} is"
+            )
         if not self.plan.draws and self.settings.samples > 1:
             rule = "nothing is drawn, so every trial would be the same: use a draw, or samples: 1"
             raise ConfigurationError("trial", rule)

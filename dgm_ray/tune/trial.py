@@ -105,15 +105,15 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         return any(name.startswith("val_") for name in metrics)
 
     def _report(self, history: list[dict[str, float]]) -> dict[str, Any]:
-        metric = f"best_{self._plan.metric}"
+        best = dict.fromkeys([f"best_{name}" for name in (self._plan.metric, *self._plan.others)], math.nan)
         self._seconds += sum(epoch["seconds"] for epoch in history)
         # Schedulers need the metric in every result, a trial's last one too, which may have no measure.
         result: dict[str, Any] = {self._plan.metric: math.nan, **(history[-1] if history else {}), "history": history}
         result |= {"seconds": self._seconds, "schedule": self._schedule}
         if self._failure:
-            return result | {metric: math.nan, "epoch": 0, "done": True, "reason": self._failure, "trace": self._trace}
+            return result | best | {"epoch": 0, "done": True, "reason": self._failure, "trace": self._trace}
         training = self._begin()
-        result |= {metric: math.nan, "epoch": training.epoch, "done": training.done, "reason": training.reason}
+        result |= best | {"epoch": training.epoch, "done": training.done, "reason": training.reason}
         if training.best:
             result |= {f"best_{name}": value for name, value in training.best.measures.items()}
             result["best_epoch"] = training.best.epoch

@@ -218,3 +218,23 @@ def trial_processes(session: int) -> list[int]:
         except OSError:  # it ended
             continue
     return found
+
+
+def test_optuna_searches_for_two_metrics(
+    small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str
+) -> None:
+    arguments = {"other": "val_imputation_mae", "startup_trials": 2}
+    small["tune"] = {"samples": 5, "search": {"factory": "OptunaMultiObjective", "arguments": arguments}}
+    lr = small["trial"]["arguments"]["architecture"]["components"]["autoencoder_optimizer"]["arguments"]
+    lr["lr"] = {"choice": [1e-2, 1e30]}  # one diverges without any measure
+    small["trial"]["arguments"]["architecture"]["components"]["autoencoder"]["arguments"]["decoder"] = {}
+    done = command("dgm_ray.tune", write(small), "--address", cluster)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no trial is better in both val_imputation_rmse and val_imputation_mae than:" in done.stdout
+    table = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet")
+    assert len(table) == 5
+    front, rest = table[table["pareto"]], table[~table["pareto"]].dropna(subset="val_imputation_mae")
+    assert len(front) >= 1
+    for row in rest.itertuples():
+        better = front["val_imputation_rmse"].le(row.val_imputation_rmse)
+        assert (better & front["val_imputation_mae"].le(row.val_imputation_mae)).any()

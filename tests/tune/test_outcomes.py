@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ray.exceptions import RayActorError
 
-from dgm_ray.tune.outcomes import Outcome, best_first, outcome_of, reasons
+from dgm_ray.tune.outcomes import Outcome, best_first, outcome_of, pareto, reasons
 
 
 def ray_trial(result: dict[str, Any] | None, status: str = "TERMINATED", error: Exception | None = None) -> Any:
@@ -86,3 +86,12 @@ def test_a_trial_that_failed_or_diverged_or_has_no_score_cannot_win() -> None:
         "because of stopped": 1,
         "because of early stop": 1,
     }
+
+
+def test_the_pareto_front_is_what_nothing_beats() -> None:
+    points = {"a": (1.0, 4.0), "b": (2.0, 2.0), "c": (2.0, 3.0), "d": (4.0, 1.0), "e": (2.0, 2.0), "f": (0.5, math.nan)}
+    outcomes = [
+        Outcome(name, number, {}, "completed", "", x, {"x": x, "y": y})
+        for number, (name, (x, y)) in enumerate(points.items())
+    ]
+    assert [one.trial_id for one in pareto(outcomes, ("x", "y"))] == ["a", "b", "e", "d"]

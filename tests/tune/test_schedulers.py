@@ -2,6 +2,9 @@
 
 import json
 import math
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +23,7 @@ from dgm_ray.tune.plan import Plan
 from dgm_ray.tune.schedulers import PB2, PBT, HyperBand, _within
 from dgm_ray.tune.study import Study
 
-from .conftest import Command
+from .conftest import ENVIRONMENT, Command
 from .test_command import runs_of
 from .test_trial import again, run, trial
 
@@ -314,3 +317,41 @@ def test_pb2_searches_within_the_range(small: dict[str, Any], write: Write) -> N
     plan = Study.read(write(small)).plan
     assert PB2(["lr"]).make(plan, 9)._hyperparam_bounds == {"lr": [1e-3, 1e-1]}
     assert PBT(["batch_size"]).make(plan, 9)._hyperparam_mutations == {"batch_size": [16, 32]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scheduler", "ends"),
+    [
+        ("{factory: HyperBand, arguments: {reduction_factor: 10}}", {"completed", "stopped"}),
+        ("{factory: PBT, arguments: {mutations: [lr], perturbation_interval: 100}}", {"completed"}),
+    ],
+)
+def test_trials_that_take_turns_go_on_when_a_study_is_resumed(
+    small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str, scheduler: str, ends: set[str]
+) -> None:
+    small["tune"] = {"samples": 6, "max_failures": 0}
+    small["trial"]["arguments"] |= {"epochs": 500, "evaluate_every": 20}
+    path, chosen = write(small), ["--set", f"tune.scheduler={scheduler}", "--address", cluster]
+    line = [sys.executable, "-u", "-m", "dgm_ray.tune", str(path), *chosen]
+    with subprocess.Popen(
+        line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
+    ) as running:
+        assert running.stdout is not None
+        said = ""
+        while " 00" not in said and running.poll() is None:
+            said += running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        said += running.communicate(timeout=60)[0]
+    assert running.returncode == 128 + signal.SIGINT, said
+    before = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet").set_index("trial")
+    assert "interrupted" in set(before["status"]), said
+
+    resumed = command("dgm_ray.tune", path, *chosen, "--resume")
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    after = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet").set_index("trial")
+    assert len(after) == 6
+    assert set(after["status"]) <= ends
+    assert (after["epochs"] >= before["epochs"].reindex(after.index).fillna(0)).all()
+    if "PBT" in scheduler:
+        assert (after["epochs"] == 500).all()

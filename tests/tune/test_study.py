@@ -10,7 +10,7 @@ from dgm_ray.data import achieved
 from dgm_ray.errors import ConfigurationError, DGMError
 from dgm_ray.tune.plan import Plan
 from dgm_ray.tune.schedulers import ASHA
-from dgm_ray.tune.settings import OptunaSearch
+from dgm_ray.tune.settings import OptunaMultiObjective, OptunaSearch
 from dgm_ray.tune.study import Study
 
 Write = Callable[[dict[str, Any]], Path]
@@ -32,10 +32,21 @@ def read(path: Path, *assignments: str) -> Study:
         ("trial.argumnts.epochs=5", "trial.argumnts: a trial has no argument 'argumnts'; did you mean 'arguments'?"),
         ("tune.samples=0", "tune.samples: Input should be greater than or equal to 1, not 0"),
         ("tune.search={factory: Random}", "tune.search.factory: no factory is called 'Random'"),
-        ("tune.search={factory: MSE}", "tune.search: should be a RandomSearch or OptunaSearch, not 'MSE'"),
+        (
+            "tune.search={factory: MSE}",
+            "tune.search: should be a RandomSearch or OptunaSearch or OptunaMulti",
+        ),
         ("tune.scheduler.arguments.grace_period=4", "tune.scheduler.arguments.grace_period: should be below the 4"),
         ("tune.scheduler.arguments.reduction_factor=1.0", "tune.scheduler.arguments.reduction_factor: should be above"),
         ("tune.metric=val_los", "tune.metric: AutoEncoder reports val_imputation_rmse, val_imputation_mae, not"),
+        (
+            "tune.search={factory: OptunaMultiObjective, arguments: {other: val_los}}",
+            "tune.search.arguments.other: AutoEncoder reports val_imputation_rmse, val_imputation_mae, not 'val_los'",
+        ),
+        (
+            "tune.search={factory: OptunaMultiObjective, arguments: {other: val_imputation_rmse}}",
+            "tune.search.arguments.other: should be another metric than tune.metric, not 'val_imputation_rmse'",
+        ),
         ("tune.resources={cpu: 0}", "tune.resources.cpu: Input should be greater than 0, not 0"),
         ("trial.task=TrainAutoencoder", "trial.task: no task is called 'TrainAutoencoder'; did you mean"),
         ("trial.arguments.epoch=3", "trial.arguments.epoch: TrainAutoEncoder has no argument 'epoch'; did you mean"),
@@ -177,8 +188,9 @@ def test_relative_paths_are_made_absolute(
 
 def test_a_missing_searcher_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dgm_ray.tune.settings.find_spec", lambda name: None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'dgm-ray\[optuna\]'"):
-        OptunaSearch().check()
+    for search in (OptunaSearch(), OptunaMultiObjective("val_x")):
+        with pytest.raises(ConfigurationError, match=r"pip install 'dgm-ray\[optuna\]'"):
+            search.check()
 
 
 def test_asha_ends_trials_by_itself_only_before_their_last_epoch() -> None:
