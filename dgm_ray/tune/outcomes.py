@@ -11,7 +11,7 @@ from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial as RayTrial
 
 from dgm_ray.training import CONVERGED, DIVERGED, EARLY
-from dgm_ray.tune.plan import Schedule
+from dgm_ray.tune.plan import Schedule, plain
 
 COMPLETED, STOPPED, FAILED, INTERRUPTED = "completed", "stopped", "failed", "interrupted"
 RANKED = (COMPLETED, STOPPED, EARLY, INTERRUPTED)
@@ -52,6 +52,8 @@ def outcome_of(trial: RayTrial, metric: str, *, scheduler: str) -> Outcome:
     best = {name.removeprefix("best_"): value for name, value in result.items() if name.startswith("best_val_")}
     best_epoch = int(result["best_epoch"]) if "best_epoch" in result else 0
     schedule: Schedule = result["schedule"] if "schedule" in result else []
+    # One that was given another's weights and values, and stopped before it went on, has the other's checkpoint.
+    own = not schedule or schedule[-1]["values"] == {name: plain(value) for name, value in trial.config.items()}
     return Outcome(
         trial_id=trial.trial_id,
         number=number_of(trial),
@@ -64,7 +66,7 @@ def outcome_of(trial: RayTrial, metric: str, *, scheduler: str) -> Outcome:
         epochs=epochs,
         seconds=float(result["seconds"]) if "seconds" in result else 0.0,
         trace=str(result["trace"]) if "trace" in result else "",
-        checkpoint=trial.checkpoint.path if trial.checkpoint else None,
+        checkpoint=trial.checkpoint.path if own and trial.checkpoint else None,
         schedule=schedule if len(schedule) > 1 else [],
     )
 

@@ -95,3 +95,20 @@ def test_the_pareto_front_is_what_nothing_beats() -> None:
         for number, (name, (x, y)) in enumerate(points.items())
     ]
     assert [one.trial_id for one in pareto(outcomes, ("x", "y"))] == ["a", "b", "e", "d"]
+
+
+def test_a_trial_that_was_changed_but_did_not_go_on_is_as_it_was() -> None:
+    """Its values and its checkpoint are another trial's by then."""
+    trial = ray_trial(reported("", done=False))
+    trial.checkpoint = SimpleNamespace(path="c")
+    trial.last_result["schedule"] = [{"epoch": 1, "values": {"lr": 0.1}}]
+    assert outcome_of(trial, "val_x", scheduler="PBT").checkpoint == "c"
+    trial.config = {"lr": 0.12}
+    outcome = outcome_of(trial, "val_x", scheduler="PBT")
+    assert (outcome.values, outcome.checkpoint) == ({"lr": 0.1}, None)
+
+
+def test_values_are_those_of_the_best_epoch() -> None:
+    result = reported("epochs", done=True) | {"best_epoch": 5}
+    result["schedule"] = [{"epoch": epoch, "values": {"lr": epoch / 10}} for epoch in (1, 4, 7)]
+    assert outcome_of(ray_trial(result), "val_x", scheduler="PBT").values == {"lr": 0.4}
