@@ -23,6 +23,7 @@ from dgm_ray.evaluation.final_report import FinalReport
 from dgm_ray.tune.console import ConsoleCallback, print_report, print_summary
 from dgm_ray.tune.observer import Observer
 from dgm_ray.tune.outcomes import Outcome, best_first, number_of, outcome_of
+from dgm_ray.tune.patience import Patience, Stopper
 from dgm_ray.tune.place import Place
 from dgm_ray.tune.results import write_best, write_imputation, write_missing, write_results
 from dgm_ray.tune.search import param_space
@@ -143,6 +144,7 @@ def _fit(
 
     shown = ConsoleCallback(console, study.plan.metric, study.trials, outcome, lines=lines)
     tracking = TrackingCallback(tracker, outcome, mutated)
+    patience = Patience(settings.stop, lambda trial: outcome(trial).score) if settings.stop else None
     # Test rows stay here: no trial can look at them.
     trainable = tune.with_parameters(Trial, plan=study.plan, data=replace(data, test=None))
     trainable = tune.with_resources(trainable, {"cpu": settings.resources.cpu, "gpu": settings.resources.gpu})
@@ -150,7 +152,8 @@ def _fit(
         name=place.folder.name,
         storage_path=str(place.folder.parent),
         verbose=0,
-        callbacks=[watch, tracking, shown],
+        callbacks=[watch, tracking, shown, *([patience] if patience else [])],
+        stop=Stopper(patience) if patience else None,
         failure_config=tune.FailureConfig(max_failures=settings.max_failures),
         checkpoint_config=tune.CheckpointConfig(num_to_keep=settings.scheduler.checkpoints, checkpoint_at_end=True),
     )
@@ -181,6 +184,9 @@ def _fit(
     # A study that had ended and is resumed takes no step that could be watched.
     outcomes = [outcome(trial) for trial in watch.trials or found._experiment_analysis.trials]
     tracking.finish(outcomes)
+    if patience and patience.over:
+        line = f"stopped: {study.plan.metric} did not improve in {patience.without} trials (tune.stop)"
+        console.print(line, highlight=False)
     return outcomes
 
 

@@ -108,6 +108,19 @@ def _optuna(metric: Any, mode: Any, startup_trials: int, seed: int, first: Mappi
 
 @register
 @dataclass(frozen=True)
+class NoImprovement:
+    """Stop the study when the metric has not improved for some time. Trials that run then are stopped, and can win.
+
+    trials: so many that ended, whatever their end, since the one that is best. by: what counts as better; any amount
+    by default.
+    """
+
+    trials: PositiveInt
+    by: NonNegativeFloat = 0.0
+
+
+@register
+@dataclass(frozen=True)
 class Resources:
     """What one trial holds. cpu, gpu: may be fractions; a trial computes with as many threads as whole CPUs."""
 
@@ -126,6 +139,7 @@ class Settings:
     metric: what selects trials, by its best epoch; smaller is better. samples: draws (times the grid, if there is one).
     search, scheduler: who proposes and who stops. resources: of one trial. seed: of the search.
     concurrent: trials at a time at most; as many as fit by default. time_budget: seconds until the study stops.
+    stop: what else stops it.
     max_failures: how often a trial whose process died is started again. keep: of how many best trials the checkpoint
     is logged. experiment: the MLflow experiment.
     """
@@ -138,6 +152,7 @@ class Settings:
     seed: NonNegativeInt = 0
     concurrent: PositiveInt | None = None
     time_budget: PositiveFloat | None = None
+    stop: NoImprovement | None = None
     max_failures: NonNegativeInt = 1
     keep: PositiveInt = 3
     experiment: str = "dgm_ray"

@@ -150,9 +150,11 @@ class Study:
     def resolved(self) -> dict[str, Any]:
         """Return the settings as plain data, with every default in it."""
         search, scheduler = (type(part).__name__ for part in (self.settings.search, self.settings.scheduler))
+        stop = self.settings.stop
         return asdict(self.settings) | {
             "search": {"factory": search, "arguments": asdict(self.settings.search)},
             "scheduler": {"factory": scheduler, "arguments": asdict(self.settings.scheduler)},
+            "stop": stop and {"factory": type(stop).__name__, "arguments": asdict(stop)},
         }
 
     @cached_property
@@ -177,6 +179,9 @@ class Study:
         search.check()
         scheduler.check(self.epochs, self.trials)
         scheduler.mutated(self.plan)
+        if self.settings.stop and scheduler.together:
+            rule = f"{type(scheduler).__name__} ends its trials together, not one after the other: leave it out"
+            raise ConfigurationError("tune.stop", rule, type(self.settings.stop).__name__)
         if self.plan.metric in self.plan.others:
             rule = "should be another metric than tune.metric"
             raise ConfigurationError("tune.search.arguments.other", rule, self.plan.metric)
