@@ -67,7 +67,7 @@ def test_a_study_stops_when_nothing_is_better(
     stop = {"factory": "NoImprovement", "arguments": {"trials": 3, "by": 10.0}}
     small["tune"] = {"samples": 20, "concurrent": 1, "stop": stop}
     path = write(small)
-    for more in ([], ["--resume"]):
+    for more in ([],):
         done = command("dgm_ray.tune", path, "--address", cluster, *more)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "stopped: val_imputation_rmse did not improve in 3 trials (tune.stop)" in done.stdout
