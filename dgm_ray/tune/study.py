@@ -224,6 +224,6 @@ def _template(trial: Any, settings: Settings, place: str) -> dict[str, Any]:
     decided = {
         "keep_checkpoint_by_metric": settings.metric,
         "threads": settings.resources.threads,
-        "device": "cuda" if settings.resources.gpu else "cpu",
+        "device": "cuda" if settings.resources.on_gpu else "cpu",
     }
     return {"task": trial["task"], "arguments": arguments | decided}
