@@ -141,8 +141,9 @@ def _fit(
     shown = ConsoleCallback(console, study.plan.metric, study.trials, outcome, lines=lines)
     tracking = TrackingCallback(tracker, outcome)
     # Test rows stay here: no trial can look at them.
-    trainable = tune.with_parameters(Trial, plan=study.plan, data=replace(data, test=None))
-    trainable = tune.with_resources(trainable, request(placed(settings.resources)))
+    resources, without_test = placed(settings.resources), replace(data, test=None)
+    trainable = tune.with_parameters(Trial, plan=study.plan, data=without_test, gpu=resources.gpu)
+    trainable = tune.with_resources(trainable, request(resources))
     run_config = tune.RunConfig(
         name=place.folder.name,
         storage_path=str(place.folder.parent),

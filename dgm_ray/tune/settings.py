@@ -65,9 +65,9 @@ class FIFO:
 
     def make(self, metric: str, epochs: int) -> Any:
         """Return Ray's scheduler."""
-        from ray.tune.schedulers import FIFOScheduler
+        from dgm_ray.tune.schedulers import EveryTrial
 
-        return FIFOScheduler()
+        return EveryTrial()
 
 
 @register
@@ -93,9 +93,9 @@ class ASHA:
 
     def make(self, metric: str, epochs: int) -> Any:
         """Return Ray's scheduler."""
-        from ray.tune.schedulers import ASHAScheduler
+        from dgm_ray.tune.schedulers import Halving
 
-        return ASHAScheduler(
+        return Halving(
             time_attr="epoch",
             metric=metric,
             mode="min",
@@ -110,9 +110,11 @@ class ASHA:
 class Resources:
     """What one trial holds.
 
-    cpu: may be a fraction; a trial computes with as many threads as whole CPUs. gpu: a fraction, or whole GPUs. gpu_memory: of one GPU, instead of gpu: bytes, or text with
-    a unit as 2GiB; becomes a fraction of the smallest GPU there is. memory: likewise, of the node; Ray counts it, and
-    starts no trial that would exceed what the node has.
+    cpu: may be a fraction; a trial computes with as many threads as whole CPUs. gpu: a fraction, or whole GPUs; of a
+    fraction PyTorch gives no more than its share of the memory, and a trial that needs more is started once again with
+    twice the fraction, if max_failures allows it.
+    memory: bytes of the node, or text with a unit as 2GiB; Ray starts no trial that would exceed what a node has.
+    gpu_memory: of one GPU, instead of gpu, likewise; becomes a fraction of the smallest GPU there is.
     """
 
     cpu: PositiveFloat = 1.0
@@ -155,8 +157,8 @@ class Settings:
     metric: what selects trials, by its best epoch; smaller is better. samples: draws (times the grid, if there is one).
     search, scheduler: who proposes and who stops. resources: of one trial. seed: of the search.
     concurrent: trials at a time at most; as many as fit by default. time_budget: seconds until the study stops.
-    max_failures: how often a trial whose process died is started again. keep: of how many best trials the checkpoint
-    is logged. experiment: the MLflow experiment.
+    max_failures: how often a trial whose process died, or whose share of a GPU was too small, is started again.
+    keep: of how many best trials the checkpoint is logged. experiment: the MLflow experiment.
     """
 
     metric: str = "val_imputation_rmse"

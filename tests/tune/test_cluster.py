@@ -1,13 +1,21 @@
 """What a trial may ask for, and what is said when no node has it. Nodes are given as Ray describes them."""
 
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from dgm_ray.errors import ConfigurationError, StudyError
 from dgm_ray.registry import call
 from dgm_ray.tune.cluster import check_fits, placed, request
 from dgm_ray.tune.settings import Resources
+
+from .conftest import ENVIRONMENT
 
 GIB = 2**30
 NODES = [{"CPU": 8.0, "memory": 4.0 * GIB, "node:a": 1.0}, {"CPU": 2.0, "GPU": 1.0, "memory": 16.0 * GIB}]
@@ -96,3 +104,27 @@ def test_the_command_refuses_in_one_line(small: dict[str, Any], write: Any, comm
         (line,) = done.stderr.splitlines()
         assert line.startswith(f"error: tune.resources.{assignment.partition('=')[0]}: ")
         assert rule in line
+
+
+@pytest.mark.slow
+def test_fractions_of_gpus_on_two_nodes(small: dict[str, Any], write: Any, tmp_path: Path) -> None:
+    """Two trials on each of three GPUs at once; one that runs out of memory has a whole GPU the second time."""
+    small["tune"] = {"samples": 2, "resources": {"gpu_memory": "4GiB"}}
+    small["trial"]["arguments"]["architecture"]["arguments"]["code_size"] = {"grid_search": [2, 3, 4]}
+    script = Path(__file__).with_name("two_nodes.py")
+    line = [sys.executable, str(script), str(write(small)), str(tmp_path)]
+    environment = ENVIRONMENT | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[2])}
+    done = subprocess.run(line, capture_output=True, text=True, timeout=280, check=False, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (
+        "refused: tune.resources.cpu: a trial runs on one node, and none has more than 4 CPU (2 nodes)" in done.stdout
+    )
+    lines = [json.loads(line) for line in (tmp_path / "placed.jsonl").read_text().splitlines()]
+    first, again = lines[:6], lines[6:]
+    assert sorted(Counter((one["node"], one["gpu"]) for one in first).values()) == [2, 2, 2]
+    assert len({one["node"] for one in first}) == 2
+    assert {(one["share"], one["index"]) for one in first} == {(0.5, 0)}
+    assert [(one["share"], one["index"]) for one in again] == [(1.0, 0)] * 4
+    table = pd.read_parquet(tmp_path / "study" / "results.parquet").set_index("draw:code_size")
+    assert set(table.loc[[2, 4], "status"]) == {"completed"}
+    assert set(table.loc[3, "reason"]) == {"oom: OutOfMemoryError: CUDA out of memory"}
