@@ -1,9 +1,12 @@
 """What a trial may ask for, and what is said when no node has it. Nodes are given as Ray describes them."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +117,15 @@ def test_fractions_of_gpus_on_two_nodes(small: dict[str, Any], write: Any, tmp_p
     script = Path(__file__).with_name("two_nodes.py")
     line = [sys.executable, str(script), str(write(small)), str(tmp_path)]
     environment = ENVIRONMENT | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[2])}
-    done = subprocess.run(line, capture_output=True, text=True, timeout=280, check=False, env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (
-        "refused: tune.resources.cpu: a trial runs on one node, and none has more than 4 CPU (2 nodes)" in done.stdout
-    )
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(line, env=environment, start_new_session=True, **pipes) as running:
+        try:
+            said = running.communicate(timeout=280)[0]
+        finally:
+            with suppress(ProcessLookupError):  # Ray has ended its own
+                os.killpg(running.pid, signal.SIGKILL)
+    assert running.returncode == 0, said
+    assert "refused: tune.resources.cpu: a trial runs on one node, and none has more than 4 CPU (2 nodes)" in said
     lines = [json.loads(line) for line in (tmp_path / "placed.jsonl").read_text().splitlines()]
     first, again = lines[:6], lines[6:]
     assert sorted(Counter((one["node"], one["gpu"]) for one in first).values()) == [2, 2, 2]

@@ -18,13 +18,14 @@ from rich.console import Console
 
 from dgm_ray.errors import StudyError
 from dgm_ray.tune import cluster as where
+from dgm_ray.tune.command import _quiet
 from dgm_ray.tune.place import Place
 from dgm_ray.tune.run import run_study
 from dgm_ray.tune.settings import Resources
 from dgm_ray.tune.study import Study
 
 
-def fake_gpus(log: str, trials: int) -> Callable[[], None]:
+def fake_gpus(log: Path, trials: int) -> Callable[[], None]:
     """Return what makes a worker process believe in GPUs: all but the arithmetic."""
 
     def fake() -> None:
@@ -38,12 +39,12 @@ def fake_gpus(log: str, trials: int) -> Callable[[], None]:
         def placed(fraction: float, index: int) -> None:
             share[0] = fraction
             line = {"node": ray.get_runtime_context().get_node_id(), "share": fraction, "index": index}
-            with open(log, "a") as file:
+            with log.open("a") as file:
                 file.write(json.dumps(line | {"gpu": os.environ["CUDA_VISIBLE_DEVICES"]}) + "\n")
 
         def hungry(training: Training) -> dict[str, float]:
             deadline = time.monotonic() + 90
-            while len(open(log).readlines()) < trials:
+            while log.read_text().count("\n") < trials:
                 assert time.monotonic() < deadline, "not all trials run at once"
                 time.sleep(0.1)
             size = json.loads(training._configuration)["arguments"]["architecture"]["arguments"]["code_size"]
@@ -61,11 +62,12 @@ def fake_gpus(log: str, trials: int) -> Callable[[], None]:
 
 
 def main() -> None:
+    _quiet()
     space, folder = Path(sys.argv[1]), Path(sys.argv[2])
     there = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 2, "include_dashboard": False})
     there.add_node(num_cpus=4, num_gpus=1)
     study = Study.read(space)
-    hook = fake_gpus(str(folder / "placed.jsonl"), study.trials)
+    hook = fake_gpus(folder / "placed.jsonl", study.trials)
     ray.init(address=there.address, runtime_env={"worker_process_setup_hook": hook}, log_to_driver=False)
     where.smallest_gpu_memory = lambda: 8 * 2**30
     try:
