@@ -207,7 +207,7 @@ def time_line(found: Forecast, space: Room) -> str:
     """Return how long the study takes."""
     seconds = found.seconds(space.side_by_side)
     budget = "; tune.time_budget ends it then" if seconds == found.study.settings.time_budget else ""
-    return f"expected time: {duration(seconds)} ({found.saving}{budget})"
+    return f"expected time: {duration(seconds)}, beside the start of Ray and its processes ({found.saving}{budget})"
 
 
 def comparison_lines(found: Mapping[str, Forecast], repeats: int, space: Room) -> list[str]:
