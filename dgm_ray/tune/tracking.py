@@ -20,7 +20,7 @@ from ray.tune.experiment import Trial as RayTrial
 from dgm_ray import __version__
 from dgm_ray.training import DIVERGED
 from dgm_ray.tune.observer import Observer
-from dgm_ray.tune.outcomes import FAILED, INTERRUPTED, Outcome, number_of
+from dgm_ray.tune.outcomes import FAILED, INTERRUPTED, OOM, Outcome, number_of
 
 BATCH = 500  # metrics of one request; MLflow takes 1000 at most
 MAX_PARAM = 6000  # characters of a parameter's value
@@ -113,7 +113,7 @@ class Tracker:
             self._client.log_batch(run, metrics=metrics, tags=tags)
             if outcome.trace:
                 self._client.log_text(run, outcome.trace, "traceback.txt")
-            failed = outcome.status in (FAILED, DIVERGED)
+            failed = outcome.status in (FAILED, DIVERGED, OOM)
             ended = "KILLED" if outcome.status == INTERRUPTED else "FAILED" if failed else "FINISHED"
             self._client.set_terminated(run, ended)
 
