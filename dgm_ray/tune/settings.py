@@ -65,7 +65,7 @@ class FIFO:
 
     def make(self, metric: str, epochs: int) -> Any:
         """Return Ray's scheduler."""
-        from dgm_ray.tune.schedulers import EveryTrial
+        from dgm_ray.tune.ray_schedulers import EveryTrial
 
         return EveryTrial()
 
@@ -93,7 +93,7 @@ class ASHA:
 
     def make(self, metric: str, epochs: int) -> Any:
         """Return Ray's scheduler."""
-        from dgm_ray.tune.schedulers import Halving
+        from dgm_ray.tune.ray_schedulers import Halving
 
         return Halving(
             time_attr="epoch",
