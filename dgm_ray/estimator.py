@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dgm_ray.data import CellHoldout, FrameEncoder, InMemory, Kind, MinMaxScaler, Prepared, Table
+from dgm_ray.data.user_files import own_source
 from dgm_ray.errors import ConfigurationError, DataError, DGMError, ImputerError, TrainingError
 from dgm_ray.evaluation import Floats, draw_rows, impute_rows
 from dgm_ray.models import Imputes
@@ -73,10 +74,14 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
     def from_config(cls, path: str | Path, **given: Any) -> "Imputer":
         """Return an imputer that trains as a file says, such as a study's best.json, or one by its name.
 
-        given: other arguments. Raises ImputerError for a configuration that cannot train.
+        given: other arguments; ``kinds`` are those that a study had of its table. Raises ImputerError for a
+        configuration that cannot train.
         """
-        _read(path)  # a mistake is found here, and not when a table is there
-        return cls(path, **given)
+        node = _read(path)  # a mistake is found here, and not when a table is there
+        with _value_errors():
+            source = own_source(node, str(path))
+        known = {} if source is None or not source.kinds else {"kinds": dict(source.kinds)}
+        return cls(path, **known | given)
 
     def fit(self, X: Any, y: Any = None, *, report: Report | None = None) -> "Imputer":  # noqa: N803
         """Train on a table (rows, columns). y: is not looked at. report: called after each epoch with its figures.

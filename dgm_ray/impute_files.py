@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from dgm_ray.data import Csv, FrameEncoder, Parquet
+from dgm_ray.data import FrameEncoder
 from dgm_ray.data.columns import Categories, Column, Dates, Numbers
-from dgm_ray.data.user_files import SEPARATORS, checked_suffix, read_frame, read_kinds, read_texts
+from dgm_ray.data.user_files import SEPARATORS, checked_suffix, own_source, read_frame, read_kinds, read_texts
 from dgm_ray.errors import ConfigurationError, DataError, ImputerError, nearest
 from dgm_ray.estimator import Imputer
-from dgm_ray.registry import build
 from dgm_ray.space import read_file
 from dgm_ray.tasks.progress import steps_shown
 from dgm_ray.training import atomic, read_checkpoint, write_checkpoint
@@ -138,7 +137,8 @@ def _known(
 
     rows: to learn from. frame: to complete.
     """
-    source = _source(configuration)
+    node = read_file(configuration) if configuration.suffix else {}
+    source = own_source(node, str(configuration))
     if source is None:
         return list(drop), dict(kinds) or None
     ours = [*(source.drop or ()), *((source.label,) if source.label is not None else ())]
@@ -148,19 +148,6 @@ def _known(
     if said:
         console.print(f"  as in the study: {', '.join(said)}", highlight=False, soft_wrap=True, markup=False)
     return [*drop, *ours], {**theirs, **kinds} or None
-
-
-def _source(configuration: Path) -> Csv | Parquet | None:
-    """Return the user's own table for which a study found its winner, None if it was another's."""
-    arguments = read_file(configuration)["arguments"] if configuration.suffix else {}
-    data: Any = arguments["data"] if "data" in arguments else {}
-    for step in ("arguments", "source"):
-        if isinstance(data, Mapping) and step in data:
-            data = data[step]
-    if not isinstance(data, Mapping) or "factory" not in data or data["factory"] not in ("Csv", "Parquet"):
-        return None
-    source: Csv | Parquet = build(data, Csv | Parquet, path=f"{configuration}: arguments.data.source")
-    return source
 
 
 def _fit(imputer: Imputer, rows: pd.DataFrame, console: Console) -> None:

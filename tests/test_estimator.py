@@ -22,6 +22,7 @@ import dgm_ray
 from dgm_ray.errors import DGMError
 from dgm_ray.estimator import Imputer, ImputerError
 from dgm_ray.space import corners, draws_of, fill, read_draws, read_file
+from dgm_ray.tasks.imputers import imputer_configuration
 
 ROOT = Path(__file__).parents[1]
 
@@ -275,3 +276,16 @@ def test_tables_that_do_not_fit(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"no model")
     with pytest.raises(ImputerError, match="is not a checkpoint that can be read safely"):
         Imputer.load(tmp_path / "model.pt")
+
+
+def test_a_studys_winner_knows_the_kinds_of_its_table(tmp_path: Path) -> None:
+    source = {"factory": "Csv", "arguments": {"path": "t.csv", "kinds": {"zip": "categorical"}}}
+    node = imputer_configuration("k_nearest")
+    node["arguments"]["data"] = {"factory": "CellHoldout", "arguments": {"source": source}}
+    path = tmp_path / "best.json"
+    path.write_text(json.dumps(node))
+    df = pd.DataFrame({"zip": [1, 2, 3] * 20, "a": [1.0, 2.0, np.nan] * 20, "b": np.arange(60.0)})
+    fitted = Imputer.from_config(path).fit(df)
+    assert {one.name: one.kind for one in fitted.encoder_.metadata.variables}["zip"] == "categorical"
+    fitted = Imputer.from_config(path, kinds={"zip": "numerical"}).fit(df)
+    assert {one.name: one.kind for one in fitted.encoder_.metadata.variables}["zip"] == "numerical"

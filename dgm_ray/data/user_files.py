@@ -15,7 +15,7 @@ from dgm_ray.data.frames import MAX_CATEGORIES, FrameEncoder
 from dgm_ray.data.table import Table, checked
 from dgm_ray.data.variable import Kind
 from dgm_ray.errors import ConfigurationError, DataError, nearest
-from dgm_ray.registry import register
+from dgm_ray.registry import build, register
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,3 +202,18 @@ def _classes(series: "pd.Series", place: str) -> tuple[NDArray[np.int64], tuple[
     column = Categories.infer(series, place)
     numbers = series.astype(object).map({value: number for number, value in enumerate(column.values)})
     return numbers.to_numpy(np.int64), tuple(map(str, column.values))
+
+
+def own_source(configuration: Mapping[str, Any], place: str) -> Csv | Parquet | None:
+    """Return the user's table that a task's configuration reads, None if it reads another's or none.
+
+    place: of the configuration, for errors. Raises ConfigurationError for one that cannot be.
+    """
+    node: Any = configuration
+    for step in ("arguments", "data", "arguments", "source"):
+        if isinstance(node, Mapping) and step in node:
+            node = node[step]
+    if not isinstance(node, Mapping) or "factory" not in node or node["factory"] not in ("Csv", "Parquet"):
+        return None
+    source: Csv | Parquet = build(node, Csv | Parquet, path=f"{place}: arguments.data.source")
+    return source

@@ -33,6 +33,19 @@ class Batch(NamedTuple):
         return () if self.labels is None else (self.labels,)
 
 
+class Probed(NamedTuple):
+    """What a few steps tell of a training.
+
+    seconds: of an epoch. steps: of an epoch. optimizer: bytes of the optimizers' states. epochs: after how many another
+    would change nothing; None if that was not seen.
+    """
+
+    seconds: float
+    steps: int
+    optimizer: int = 0
+    epochs: int | None = None
+
+
 class Phase(NamedTuple):
     """One kind of step: which loss goes down, which optimizer steps, how often per cycle.
 

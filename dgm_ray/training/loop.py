@@ -4,13 +4,16 @@ An epoch is one pass over the rows in a new order. It ends the moment that a pha
 wherever the cycle stands. Batches that were taken are trained on and their losses count.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice, repeat
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, count, islice, repeat
+from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dgm_ray.models import Batch, Phase, parameters_of
+from dgm_ray.models import Batch, Phase, Probed, parameters_of
 
 Imputation = Callable[[Tensor, Tensor], Tensor]
 
@@ -98,19 +101,9 @@ class Loop:
         A phase that had no step in this epoch is left out.
         """
         self._model.train()
-        data = batches(
-            self._features,
-            self._batch_size,
-            seed=self._seed,
-            epoch=epoch,
-            imputation=self._imputation,
-            join_last=self._join_last,
-            labels=self._labels,
-        )
-        cycles = -(-len(self._features) // self._batch_size)
         totals = [torch.zeros((), device=self._features.device) for _ in self._phases]
         counts = [0] * len(self._phases)
-        for index, batch in schedule(self._phases, data, cycles, self._empty):
+        for index, batch in self._steps(epoch):
             loss = self._step(index, batch)
             totals[index].add_(loss, alpha=batch.rows)
             counts[index] += batch.rows
@@ -120,6 +113,41 @@ class Loop:
             if count
         }
 
+    def probe(self, cycles: int) -> Probed:
+        """Train so many cycles and one more, over as many epochs as that takes; the median of their times counts."""
+        self._model.train()
+        cycle, seconds = sum(phase.steps for phase in self._phases), []
+        if not cycle:
+            return Probed(0.0, 0)
+        steps = chain.from_iterable(map(self._steps, count(1)))
+        for _ in range(cycles + 1):
+            started = time.perf_counter()
+            for index, batch in islice(steps, cycle):
+                loss = self._step(index, batch)
+            loss.item()  # waits for the device
+            seconds.append((time.perf_counter() - started) / cycle)
+        rows = iter(repeat(self._empty, self._num_batches))
+        whole = sum(1 for _ in schedule(self._phases, rows, self._num_batches, self._empty))
+        held = [part for phase in self._phases for part in tensors_of(phase.optimizer.state_dict())]
+        return Probed(median(seconds[1:]) * whole, whole, sum(part.nbytes for part in held))
+
+    @property
+    def _num_batches(self) -> int:
+        rows, size = len(self._features), self._batch_size
+        return -(-rows // size) - (self._join_last and rows > size and rows % size == 1)
+
+    def _steps(self, epoch: int) -> Iterator[tuple[int, Batch]]:
+        data = batches(
+            self._features,
+            self._batch_size,
+            seed=self._seed,
+            epoch=epoch,
+            imputation=self._imputation,
+            join_last=self._join_last,
+            labels=self._labels,
+        )
+        return schedule(self._phases, data, -(-len(self._features) // self._batch_size), self._empty)
+
     def _step(self, index: int, batch: Batch) -> Tensor:
         phase = self._phases[index]
         phase.optimizer.zero_grad()
@@ -127,3 +155,12 @@ class Loop:
         loss.backward(inputs=self._parameters[index])  # what this phase does not step needs no gradient
         phase.optimizer.step()
         return loss.detach()
+
+
+def tensors_of(state: Any) -> Iterator[Tensor]:
+    """Yield every tensor in a state dict, however deep it lies."""
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, Mapping | list):
+        for part in state.values() if isinstance(state, Mapping) else state:
+            yield from tensors_of(part)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from dgm_ray import __version__
-from dgm_ray.models import Architecture
+from dgm_ray.models import Architecture, Probed
 from dgm_ray.training.checkpoints import copy_states, load_states
 
 Measure = Callable[[nn.Module], dict[str, float]]
@@ -28,6 +28,8 @@ class Epochs(Protocol):
     def finished(self) -> bool: ...
 
     def __call__(self, epoch: int) -> dict[str, float]: ...
+
+    def probe(self, cycles: int) -> Probed: ...
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,15 @@ class Training:
         """Measure the current weights."""
         with self.aside():
             return self._measure(self.architecture.model)
+
+    def probe(self, cycles: int) -> Probed:
+        """Train so many cycles and measure twice, to learn what an epoch takes; afterwards the training is spoilt."""
+        probed, seconds = self._loop.probe(cycles), []
+        for _ in range(2):  # the first warms up
+            started = time.perf_counter()
+            self.evaluate()
+            seconds.append(time.perf_counter() - started)
+        return probed._replace(seconds=probed.seconds + min(seconds) / self._evaluate_every)
 
     @contextmanager
     def aside(self) -> Iterator[None]:

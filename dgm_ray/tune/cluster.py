@@ -1,18 +1,28 @@
 """Where trials run: Ray on this machine, or a cluster that is there."""
 
 import logging
+import math
+import os
 import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 
 import ray
+from pydantic import ByteSize
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dgm_ray.errors import StudyError
-from dgm_ray.tune.settings import Resources
+from dgm_ray.tasks.progress import some
+from dgm_ray.tune.settings import Resources, bytes_of
 
 CONNECT_SECONDS = 5.0
+SHARES = 10_000  # Ray counts in ten thousandths of a GPU
+NAMES = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}  # of resources, ours and Ray's
 
 
 def start_ray(needed: Resources, address: str | None) -> None:
-    """Start Ray here, or join a cluster. Raises StudyError if one trial needs more than there is."""
+    """Start Ray here, or join a cluster. Raises StudyError if one trial needs more than any node has."""
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is in its line, its table, its run
     if not ray.is_initialized():
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -24,12 +34,82 @@ def start_ray(needed: Resources, address: str | None) -> None:
                 ray.init(address="local", include_dashboard=False, **quiet)
         except (OSError, ValueError) as error:
             raise StudyError("--address", f"no Ray cluster answers ({error})", address) from None
-    available = ray.cluster_resources()
-    for name, kind, amount in (("cpu", "CPU", needed.cpu), ("gpu", "GPU", needed.gpu)):
-        there = available[kind] if kind in available else 0
-        if amount > there:
-            rule = f"a trial cannot have more than the {there:g} there are"
-            raise StudyError(f"tune.resources.{name}", rule, amount)
+    check_fits(placed(needed), nodes())
+
+
+def nodes() -> list[dict[str, float]]:
+    """Return what each node that is alive has, by Ray's names."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def placed(needed: Resources, smallest_gpu: Callable[[], int] | None = None) -> Resources:
+    """Return resources with a fraction of a GPU in place of its memory.
+
+    smallest_gpu: returns the bytes of the smallest GPU there is, 0 for none; the nodes are asked by default.
+    Raises StudyError if no GPU has so much.
+    """
+    if needed.gpu_memory is None:
+        return needed
+    wanted, there = bytes_of(needed.gpu_memory, "tune.resources.gpu_memory"), (smallest_gpu or smallest_gpu_memory)()
+    if wanted > there:
+        rule = f"the smallest GPU there is has {_size(there)}" if there else "there is no GPU"
+        raise StudyError("tune.resources.gpu_memory", rule, needed.gpu_memory)
+    return replace(needed, gpu=math.ceil(wanted / there * SHARES) / SHARES, gpu_memory=None)
+
+
+def request(placed: Resources) -> dict[str, float]:
+    """Return what a trial asks Ray for."""
+    memory = {"memory": bytes_of(placed.memory, "tune.resources.memory")} if placed.memory is not None else {}
+    return {"cpu": placed.cpu, "gpu": placed.gpu, **memory}
+
+
+def check_fits(placed: Resources, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Raise StudyError unless a node has all that a trial asks for: Ray itself would wait for one for ever.
+
+    nodes: what each has, by Ray's names.
+    """
+    wanted = {name: amount for name, amount in request(placed).items() if amount}
+    there = [{name: _amount(node, name) for name in wanted} for node in nodes]
+    for name, amount in wanted.items():
+        most = max((node[name] for node in there), default=0.0)
+        if amount > most:
+            rule = f"a trial runs on one node, and none has more than {_shown(name, most)} ({some(len(there), 'node')})"
+            raise StudyError(f"tune.resources.{name}", rule, getattr(placed, name))
+    if not any(all(node[name] >= amount for name, amount in wanted.items()) for node in there):
+        has = "; ".join(", ".join(_shown(name, node[name]) for name in wanted) for node in there)
+        rule = f"a trial runs on one node, and none has all of it: they have {has}"
+        raise StudyError("tune.resources", rule, {name: getattr(placed, name) for name in wanted})
+
+
+@cache
+def smallest_gpu_memory() -> int:
+    """Ask a task on each node with GPUs; return the bytes of the smallest, 0 if there is none."""
+    task = ray.remote(num_cpus=0, max_calls=1)(_gpu_memory)  # holds nothing: it need not wait for what others hold
+    asked = [
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote()
+        for node in ray.nodes()
+        if node["Alive"] and _amount(node["Resources"], "gpu")
+    ]
+    return min((size for sizes in ray.get(asked) for size in sizes), default=0)
+
+
+def _gpu_memory() -> list[int]:
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # Ray hides GPUs from who asks for none
+    import torch
+
+    return [torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())]
+
+
+def _amount(node: Mapping[str, float], name: str) -> float:
+    return node[NAMES[name]] if NAMES[name] in node else 0.0
+
+
+def _shown(name: str, amount: float) -> str:
+    return f"{_size(amount)} of memory" if name == "memory" else f"{amount:g} {NAMES[name]}"
+
+
+def _size(amount: float) -> str:
+    return ByteSize(int(amount)).human_readable()
 
 
 def _knock(address: str) -> None:

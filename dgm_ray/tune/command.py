@@ -34,6 +34,13 @@ def tune(
     check: Annotated[
         bool, typer.Option("--check", help="Check the whole space, say what would be searched, and start nothing.")
     ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Check, try a few steps of at most 8 structures here, say what it would take, and start nothing.",
+        ),
+    ] = False,
     samples: Annotated[int | None, typer.Option(min=1, help="How many draws; instead of tune.samples.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the search; instead of tune.seed.")] = None,
     assignments: Annotated[
@@ -70,11 +77,15 @@ def tune(
 
     Writes best.json, which `python -m dgm_ray.tasks.runner` repeats, results.parquet, and imputation.csv by variable.
 
+    --plan tells the time and the memory of a trial, how many fit side by side on this machine, and the time of all.
+
     Ctrl-C stops neatly: what is there is summarised, and --resume goes on.
 
     Examples:
 
       python -m dgm_ray.tune search_spaces/medgan.yaml --check
+
+      python -m dgm_ray.tune search_spaces/medgan.yaml --plan --samples 100
 
       python -m dgm_ray.tune search_spaces/medgan.yaml --samples 8 --name short
 
@@ -100,7 +111,7 @@ def tune(
         searched = kind.read(space, assignments or [], source=source, samples=samples, seed=seed)
         uri = tracking_uri or f"sqlite:///{Path('mlflow.db').absolute()}"
         place = Place(storage.absolute() / (name or space.stem), uri, resume=resume, overwrite=overwrite)
-        code = _check(searched) if check else _run(searched, place, address, started)
+        code = _foresee(searched) if plan else _check(searched) if check else _run(searched, place, address, started)
     gc.freeze()  # this process ends: looking through all its objects for garbage takes Python more than a second
     raise SystemExit(code)
 
@@ -112,6 +123,28 @@ def _check(searched: "Study | Comparison") -> int:
         _checked(searched, _console(), draws=True)
     else:
         _compared(searched, _console(), draws=True)
+    return 0
+
+
+def _foresee(searched: "Study | Comparison") -> int:
+    """Say what it would take."""
+    from dgm_ray.tune import forecast
+    from dgm_ray.tune.study import Study
+
+    console, settings = _console(), searched.settings
+    say = _printer(console)
+    if isinstance(searched, Study):
+        data = _checked(searched, console)
+        found = forecast.forecast(searched, data)
+        said = forecast.lines(found, forecast.room(settings, data))
+    else:
+        data, studies = _compared(searched, console)
+        each = {name: forecast.forecast(study, data, most=2) for name, study in studies.items()}
+        said = forecast.comparison_lines(each, searched.repeats, forecast.room(settings, data))
+    if settings.resources.on_gpu and not forecast.gpu_here():
+        say("there is no GPU on this machine: times are the processor's")
+    for line in said:
+        say(line)
     return 0
 
 

@@ -19,6 +19,7 @@ from dgm_ray.evaluation import Floats
 from dgm_ray.evaluation.imputation_report import overall
 from dgm_ray.tasks.progress import some
 from dgm_ray.training import write_json
+from dgm_ray.tune.cluster import placed
 from dgm_ray.tune.comparison import Comparison
 from dgm_ray.tune.console import figure
 from dgm_ray.tune.imputation_grid import write_tables
@@ -169,7 +170,7 @@ class Compare:
 
     def _workers(self) -> list[Worker]:
         """Return as many as there are trials at a time; those with a GPU share the GPUs."""
-        resources, there = self._comparison.settings.resources, ray.cluster_resources()
+        resources, there = placed(self._comparison.settings.resources), ray.cluster_resources()
         fitting = int(there["CPU"] / resources.cpu)
         if resources.gpu:
             fitting = min(fitting, int(there["GPU"] / resources.gpu))

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import le
+from pathlib import Path
 from typing import Any
 
 from ray.exceptions import RayActorError
@@ -12,8 +13,11 @@ from ray.tune.experiment import Trial as RayTrial
 
 from dgm_ray.training import CONVERGED, DIVERGED, EARLY
 from dgm_ray.tune.plan import Schedule, plain
+from dgm_ray.tune.shares import OUT_OF_SHARE
 
 COMPLETED, STOPPED, FAILED, INTERRUPTED = "completed", "stopped", "failed", "interrupted"
+OOM = "oom"  # memory ran out, of a GPU or of the node
+LOW_ON_MEMORY = "running low on memory"  # what Ray says of a process that it ended to save a node
 RANKED = (COMPLETED, STOPPED, EARLY, INTERRUPTED)
 
 
@@ -92,6 +96,13 @@ def number_of(trial: RayTrial) -> int:
     return int(str(trial.experiment_tag).split("_")[0])
 
 
+def last_error(trial: RayTrial) -> str:
+    """Return what Tune wrote of a trial's last failure, "" if there was none: the file has all of them."""
+    if trial.error_file is None or not Path(trial.error_file).exists():
+        return ""
+    return Path(trial.error_file).read_text(encoding="utf-8").rpartition("Failure # ")[2]
+
+
 def best_first(outcomes: Iterable[Outcome]) -> list[Outcome]:
     """Return the outcomes that can win, best first."""
     return sorted((one for one in outcomes if one.ranked), key=lambda one: (one.score, one.number))
@@ -119,6 +130,10 @@ def reasons(outcomes: Sequence[Outcome]) -> dict[str, int]:
 
 def _status(trial: RayTrial, reason: str, done: bool, epochs: int, scheduler: str) -> tuple[str, str]:
     if trial.status == RayTrial.ERROR:
+        if OUT_OF_SHARE in (said := last_error(trial)):
+            return OOM, f"{OOM}: a trial's share of a GPU is too small"
+        if LOW_ON_MEMORY in said:
+            return OOM, f"{OOM}: its node ran low on memory"
         error = trial.get_error()
         died = error is None or isinstance(error, RayActorError)
         return FAILED, "failed: its process died" if died else f"failed: {' '.join(str(error).split())[:200]}"
@@ -126,7 +141,7 @@ def _status(trial: RayTrial, reason: str, done: bool, epochs: int, scheduler: st
         return COMPLETED, "all epochs done"
     if reason == CONVERGED:
         return COMPLETED, reason
-    for status in (EARLY, DIVERGED, FAILED):
+    for status in (EARLY, DIVERGED, FAILED, OOM):
         if reason.startswith(status):
             return status, reason
     if done:

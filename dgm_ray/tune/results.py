@@ -1,7 +1,7 @@
 """What a study leaves: ``best.json``, which repeats the winner, and one row per trial."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ def write_best(study: Study, data: Prepared, place: Place, outcomes: list[Outcom
     if not winner.checkpoint or data.test is None or not data.test.hidden_mask.any():
         return FinalReport()
     state = read_checkpoint(Path(winner.checkpoint) / CHECKPOINT)
-    return task_of(configuration).score_test(data, state)
+    task = replace(task_of(configuration), device="auto")  # a cluster's driver may have no GPU
+    return task.score_test(data, state)
 
 
 def write_imputation(place: Place, report: FinalReport) -> None:

@@ -20,6 +20,7 @@ from rich.console import Console
 from dgm_ray.data import Prepared
 from dgm_ray.evaluation import baseline
 from dgm_ray.evaluation.final_report import FinalReport
+from dgm_ray.tune.cluster import placed, request
 from dgm_ray.tune.console import ConsoleCallback, print_report, print_summary
 from dgm_ray.tune.observer import Observer
 from dgm_ray.tune.outcomes import Outcome, best_first, number_of, outcome_of
@@ -146,8 +147,9 @@ def _fit(
     tracking = TrackingCallback(tracker, outcome, mutated)
     patience = Patience(settings.stop, lambda trial: outcome(trial).score) if settings.stop else None
     # Test rows stay here: no trial can look at them.
-    trainable = tune.with_parameters(Trial, plan=study.plan, data=replace(data, test=None))
-    trainable = tune.with_resources(trainable, {"cpu": settings.resources.cpu, "gpu": settings.resources.gpu})
+    resources, without_test = placed(settings.resources), replace(data, test=None)
+    trainable = tune.with_parameters(Trial, plan=study.plan, data=without_test, gpu=resources.gpu)
+    trainable = tune.with_resources(trainable, request(resources))
     run_config = tune.RunConfig(
         name=place.folder.name,
         storage_path=str(place.folder.parent),

@@ -51,9 +51,9 @@ class FIFO(Scheduler):
     """Every trial runs to its own end."""
 
     def make(self, plan: Plan, epochs: int) -> Any:
-        from ray.tune.schedulers import FIFOScheduler
+        from dgm_ray.tune.ray_schedulers import EveryTrial
 
-        return FIFOScheduler()
+        return EveryTrial()
 
 
 @register
@@ -75,9 +75,9 @@ class ASHA(Scheduler):
         _check_grace(self.grace_period, epochs)
 
     def make(self, plan: Plan, epochs: int) -> Any:
-        from ray.tune.schedulers import ASHAScheduler
+        from dgm_ray.tune.ray_schedulers import Halving
 
-        return ASHAScheduler(
+        return Halving(
             time_attr="epoch",
             metric=f"best_{plan.metric}",
             mode="min",
@@ -125,9 +125,9 @@ class HyperBand(Scheduler):
         ]
 
     def make(self, plan: Plan, epochs: int) -> Any:
-        from dgm_ray.tune.hyperband import HyperBandScheduler
+        from dgm_ray.tune.ray_schedulers import Brackets
 
-        return HyperBandScheduler(
+        return Brackets(
             time_attr="epoch",
             metric=f"best_{plan.metric}",
             mode="min",
@@ -156,9 +156,9 @@ class MedianStopping(Scheduler):
             raise ConfigurationError(f"{PLACE}.min_samples", rule, self.min_samples)
 
     def make(self, plan: Plan, epochs: int) -> Any:
-        from ray.tune.schedulers import MedianStoppingRule
+        from dgm_ray.tune.ray_schedulers import Median
 
-        return MedianStoppingRule(
+        return Median(
             time_attr="epoch",
             metric=plan.metric,
             mode="min",
@@ -234,15 +234,14 @@ class PBT(_Population):
     resample_probability: Probability = 0.25
 
     def make(self, plan: Plan, epochs: int) -> Any:
-        from ray.tune.schedulers import PopulationBasedTraining
-
+        from dgm_ray.tune.ray_schedulers import Population
         from dgm_ray.tune.search import domain
 
         mutations = {
             label: [encoded(option) for option in draw.arguments] if draw.distribution in LISTED else domain(draw)
             for label, draw in self.mutated(plan).items()
         }
-        return PopulationBasedTraining(
+        return Population(
             hyperparam_mutations=mutations, resample_probability=self.resample_probability, **self._common(plan)
         )
 
@@ -265,10 +264,10 @@ class PB2(_Population):
             raise ConfigurationError(place, f"PB2 needs a range of numbers, which {name} is not; PBT does without")
 
     def make(self, plan: Plan, epochs: int) -> Any:
-        from ray.tune.schedulers import pb2
+        from dgm_ray.tune.ray_schedulers import population_of_bandits
 
         bounds = {label: [float(end) for end in draw.ends] for label, draw in self.mutated(plan).items()}
-        return pb2.PB2(hyperparam_bounds=bounds, **self._common(plan))
+        return population_of_bandits(hyperparam_bounds=bounds, **self._common(plan))
 
 
 def _within(draws: Mapping[str, Draw], values: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
 from dgm_ray.errors import ConfigurationError
 from dgm_ray.registry import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, register
 from dgm_ray.tune.schedulers import ASHA, FIFO, PB2, PBT, HyperBand, MedianStopping
@@ -31,6 +33,9 @@ class Search:
         draws.
         """
         raise NotImplementedError
+
+
+_SIZE = TypeAdapter(ByteSize)
 
 
 @register
@@ -122,14 +127,46 @@ class NoImprovement:
 @register
 @dataclass(frozen=True)
 class Resources:
-    """What one trial holds. cpu, gpu: may be fractions; a trial computes with as many threads as whole CPUs."""
+    """What one trial holds.
+
+    cpu: may be a fraction; a trial computes with as many threads as whole CPUs. gpu: a fraction, or whole GPUs; of a
+    fraction PyTorch gives no more than its share of the memory, and a trial that needs more is started once again with
+    twice the fraction, if max_failures allows it.
+    memory: bytes of the node, or text with a unit as 2GiB; Ray starts no trial that would exceed what a node has.
+    gpu_memory: of one GPU, instead of gpu, likewise; becomes a fraction of the smallest GPU there is.
+    """
 
     cpu: PositiveFloat = 1.0
     gpu: NonNegativeFloat = 0.0
+    memory: PositiveInt | str | None = None
+    gpu_memory: PositiveInt | str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("memory", "gpu_memory"):
+            bytes_of(getattr(self, name), name)
+        if self.gpu > 1 and self.gpu != int(self.gpu):
+            raise ConfigurationError("gpu", "should be a fraction of a GPU, or a whole number of GPUs", self.gpu)
+        if self.gpu and self.gpu_memory is not None:
+            raise ConfigurationError("gpu_memory", "does not go with gpu: give one of both", self.gpu_memory)
 
     @property
     def threads(self) -> int:
         return max(1, int(self.cpu))
+
+    @property
+    def on_gpu(self) -> bool:
+        return bool(self.gpu) or self.gpu_memory is not None
+
+
+def bytes_of(size: int | str | None, place: str) -> int:
+    """Return a size such as 2GiB in bytes, 0 for None. Raises ConfigurationError for what is none."""
+    try:
+        found = 0 if size is None else int(_SIZE.validate_python(size))
+    except ValidationError:
+        found = 0
+    if size is not None and found <= 0:
+        raise ConfigurationError(place, "should be a number of bytes, or text with a unit, such as 2GiB", size)
+    return found
 
 
 @dataclass(frozen=True)
@@ -140,8 +177,8 @@ class Settings:
     search, scheduler: who proposes and who stops. resources: of one trial. seed: of the search.
     concurrent: trials at a time at most; as many as fit by default. time_budget: seconds until the study stops.
     stop: what else stops it.
-    max_failures: how often a trial whose process died is started again. keep: of how many best trials the checkpoint
-    is logged. experiment: the MLflow experiment.
+    max_failures: how often a trial whose process died, or whose share of a GPU was too small, is started again.
+    keep: of how many best trials the checkpoint is logged. experiment: the MLflow experiment.
     """
 
     metric: str = "val_imputation_rmse"

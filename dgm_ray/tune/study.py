@@ -13,7 +13,7 @@ from dgm_ray.data import Files, Prepared
 from dgm_ray.errors import ConfigurationError
 from dgm_ray.models import Architecture, count_parameters
 from dgm_ray.registry import TASKS, absolute_paths, call, check_keys, parameters
-from dgm_ray.space import assign, corners, draws_of, fill, read_draws, read_file
+from dgm_ray.space import Place, assign, corners, draws_of, fill, read_draws, read_file
 from dgm_ray.tasks import train, train_imputer  # noqa: F401 (registers what a trial can be)
 from dgm_ray.tasks.training_task import TrainingTask
 from dgm_ray.tune.plan import Plan
@@ -160,7 +160,11 @@ class Study:
     @cached_property
     def _corners(self) -> list[TrainingTask]:
         """The tasks at the corners of the space. Raises ConfigurationError for arguments that do not fit their task."""
-        return [task_of(fill(self.plan.template, values), self.place) for values in corners(self.plan.template)]
+        return [self.task(values) for values in corners(self.plan.template)]
+
+    def task(self, values: Mapping[Place, Any]) -> TrainingTask:
+        """Return the task of a trial. values: of all draws. Raises ConfigurationError for what does not fit it."""
+        return task_of(fill(self.plan.template, values), self.place)
 
     def _check_mutations(self, data: Prepared) -> None:
         """Raise ConfigurationError for a value that shapes depend on: weights are copied to trials with another one."""
@@ -270,6 +274,6 @@ def _template(trial: Any, settings: Settings, place: str) -> dict[str, Any]:
     decided = {
         "keep_checkpoint_by_metric": settings.metric,
         "threads": settings.resources.threads,
-        "device": "cuda" if settings.resources.gpu else "cpu",
+        "device": "cuda" if settings.resources.on_gpu else "cpu",
     }
     return {"task": trial["task"], "arguments": arguments | decided}

@@ -21,7 +21,7 @@ from dgm_ray import __version__
 from dgm_ray.space import Draw
 from dgm_ray.training import DIVERGED
 from dgm_ray.tune.observer import Observer
-from dgm_ray.tune.outcomes import FAILED, INTERRUPTED, Outcome, number_of
+from dgm_ray.tune.outcomes import FAILED, INTERRUPTED, OOM, Outcome, number_of
 from dgm_ray.tune.plan import decoded
 
 BATCH = 500  # metrics of one request; MLflow takes 1000 at most
@@ -115,7 +115,7 @@ class Tracker:
             self._client.log_batch(run, metrics=metrics, tags=tags)
             if outcome.trace:
                 self._client.log_text(run, outcome.trace, "traceback.txt")
-            failed = outcome.status in (FAILED, DIVERGED)
+            failed = outcome.status in (FAILED, DIVERGED, OOM)
             ended = "KILLED" if outcome.status == INTERRUPTED else "FAILED" if failed else "FINISHED"
             self._client.set_terminated(run, ended)
 

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from dgm_ray.data import Prepared
+from dgm_ray.tune.outcomes import FAILED, OOM
 from dgm_ray.tune.plan import Plan, Schedule, plain
+from dgm_ray.tune.shares import OutOfShareError, larger_share, ran_out, ran_out_of_gpu, take_gpu
 
 if TYPE_CHECKING:
     from dgm_ray.training import Training
@@ -28,12 +30,16 @@ CHECKPOINT_SECONDS = 10.0  # a trial that dies loses at most so much
 class Trial(tune.Trainable):  # type: ignore[misc]
     """Train ``plan`` with the values that Tune drew. A step is the epochs up to the next measure.
 
-    A mistake of the configuration ends the trial with a reason, not the process: the next trial can use it.
+    A mistake of the configuration ends the trial with a reason, not the process: the next trial can use it. A share of
+    a GPU that is too small ends the process once: Tune starts the trial again, with a larger one.
     """
 
-    def setup(self, config: dict[str, Any], plan: Plan, data: Prepared) -> None:
-        """Called by Ray once per process, with what all trials share: the plan, and the table in shared memory."""
-        self._plan, self._data = plan, data
+    def setup(self, config: dict[str, Any], plan: Plan, data: Prepared, gpu: float = 0.0) -> None:
+        """Called by Ray once per process, with what all trials share: the plan, and the table in shared memory.
+
+        gpu: the share of a GPU that a trial is started with.
+        """
+        self._plan, self._data, self._gpu = plan, data, gpu
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -88,6 +94,8 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             from dgm_ray.tune.study import task_of
 
             configuration = self._plan.configuration(self.config)
+            if self._gpu:
+                take_gpu(self._share)
             self._training = task_of(configuration).start(self._data, configuration)
         return self._training
 
@@ -97,8 +105,18 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         if not self._schedule or self._schedule[-1]["values"] != values:
             self._schedule = [*self._schedule, {"epoch": epoch, "values": values}]
 
+    @property
+    def _share(self) -> float:
+        """What this trial has of a GPU: more than others if it is started again."""
+        return float(self.trial_resources.required_resources["GPU"])
+
     def _fail(self, error: Exception) -> None:
-        self._failure = f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
+        """Keep the reason. Raises OutOfShareError if a larger share of a GPU has not been tried and may do."""
+        if self._gpu and ran_out_of_gpu(error) and self._share == self._gpu < larger_share(self._gpu):
+            raise OutOfShareError(" ".join(str(error).split())) from None
+        kind = OOM if ran_out(error) else FAILED
+        self._failure = f"{kind}: {type(error).__name__}: {' '.join(str(error).split())}"
+        self._training = None  # what it held is free for the next trial
         self._trace = traceback.format_exc()
 
     def _measured(self, metrics: Mapping[str, float]) -> bool:

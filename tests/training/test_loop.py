@@ -81,6 +81,26 @@ def test_schedules_and_no_loss_is_lost(names: str, steps: list[int], trace: str)
     assert list(losses) == list(expected), "in the order of the phases"
 
 
+@pytest.mark.parametrize(("names", "steps", "trace"), SCHEDULES)
+def test_a_probe_knows_the_steps_of_an_epoch(names: str, steps: list[int], trace: str) -> None:
+    recorder = Recorder(names, steps)
+    probed = Loop(recorder.model, recorder.phases, torch.zeros(20, 1), 6, seed=0).probe(3)
+    assert probed.steps == len(trace.split())
+    assert len(recorder.steps) == (3 + 1) * sum(steps), "so many cycles, and one that warms up"
+    assert (probed.seconds > 0) == bool(trace)
+
+
+def test_a_probe_sees_that_a_row_left_over_joins_a_batch_and_what_the_optimizer_holds() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    optimizer = torch.optim.Adam(model.parameters())
+    loop = Loop(model, [Phase("a", optimizer, lambda batch: model(batch.features).sum())], torch.rand(9, 3), 4, seed=0)
+    probed = loop.probe(5)
+    assert probed.steps == 2, "of 4 and 5 rows"
+    assert probed.optimizer == 4 * (2 * (3 * 2 + 2 + 2 + 2) + 4), (
+        "two moments of each parameter, a count of each tensor"
+    )
+
+
 def test_the_trace_of_full_batches_only() -> None:
     recorder = Recorder(GAN, [2, 1])
     recorder.run(12, 3)

@@ -298,7 +298,7 @@ def test_a_comparison_from_a_table_to_its_winner(
     assert "reproduced: val_imputation_rmse" in repeated.stdout
     completing = re.search(r"^use it: .*dgm-ray (impute .*)$", done.stdout, re.MULTILINE)
     assert completing is not None
-    assert completing[1].endswith("people.csv COMPLETED.csv --drop=bought")
+    assert completing[1].endswith("people.csv COMPLETED.csv")
     monkeypatch.chdir(tmp_path)
     completed = CliRunner().invoke(app, completing[1].split())
     assert completed.exit_code == 0, completed.output

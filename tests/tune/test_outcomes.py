@@ -1,6 +1,7 @@
 """Why a trial ended, whether it can win, and in which order."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,12 @@ from ray.exceptions import RayActorError
 from dgm_ray.tune.outcomes import Outcome, best_first, outcome_of, pareto, reasons
 
 
-def ray_trial(result: dict[str, Any] | None, status: str = "TERMINATED", error: Exception | None = None) -> Any:
+def ray_trial(
+    result: dict[str, Any] | None,
+    status: str = "TERMINATED",
+    error: Exception | None = None,
+    error_file: Path | None = None,
+) -> Any:
     return SimpleNamespace(
         last_result=result,
         status=status,
@@ -18,6 +24,7 @@ def ray_trial(result: dict[str, Any] | None, status: str = "TERMINATED", error: 
         experiment_tag="7_lr=0.1",
         config={"lr": 0.1},
         checkpoint=None,
+        error_file=error_file,
         get_error=lambda: error,
     )
 
@@ -34,6 +41,7 @@ def reported(reason: str, *, done: bool, score: float = 0.25) -> dict[str, Any]:
         (reported("early stop: no better", done=True), "early stop", "early stop: no better"),
         (reported("diverged: loss is nan", done=True), "diverged", "diverged: loss is nan"),
         (reported("failed: ValueError: x", done=True), "failed", "failed: ValueError: x"),
+        (reported("oom: OutOfMemoryError: x", done=True), "oom", "oom: OutOfMemoryError: x"),
         (reported("", done=False), "interrupted", "the study was stopped first"),
         ({"config": {}}, "interrupted", "the study was stopped first"),
         (None, "interrupted", "the study was stopped first"),
@@ -52,6 +60,22 @@ def test_an_error_of_rays_is_a_failure(error: Exception | None, said: str) -> No
     trial = ray_trial(reported("", done=False), "ERROR", error)
     outcome = outcome_of(trial, "val_x", scheduler="ASHA")
     assert (outcome.status, outcome.reason) == ("failed", f"failed: {said}")
+
+
+@pytest.mark.parametrize(
+    ("last", "status", "said"),
+    [
+        ("ray::OutOfShareError: 2 MiB", "oom", "oom: a trial's share of a GPU is too small"),
+        ("Task was killed due to the node running low on memory.", "oom", "oom: its node ran low on memory"),
+        ("ActorDiedError", "failed", "failed: its process died"),
+    ],
+)
+def test_only_the_last_failure_counts(tmp_path: Path, last: str, status: str, said: str) -> None:
+    """Tune's file has all failures of a trial."""
+    file = tmp_path / "error.txt"
+    file.write_text(f"Failure # 1 (occurred at x)\nOutOfShareError\nFailure # 2 (occurred at y)\n{last}\n")
+    outcome = outcome_of(ray_trial(reported("", done=False), "ERROR", error_file=file), "val_x", scheduler="ASHA")
+    assert (outcome.status, outcome.reason) == (status, said)
 
 
 def test_figures_are_those_of_the_best_epoch() -> None:

@@ -3,12 +3,14 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from dgm_ray.data import Prepared
+from dgm_ray.tune.shares import OutOfShareError, device_index, take_gpu
 from dgm_ray.tune.study import Study
 from dgm_ray.tune.trial import CHECKPOINT, Trial
 
@@ -71,6 +73,84 @@ def test_a_trial_that_fails_ends_with_its_reason_and_the_process_goes_on(study: 
     assert math.isnan(result["best_val_imputation_rmse"])
     study.plan.template["arguments"]["batch_size"] = 16
     assert run(again(broken))[-1]["reason"] == "epochs"
+
+
+def breaking(error: Exception) -> Any:
+    def advance(self: Any) -> dict[str, float]:
+        raise error
+
+    return advance
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to\nallocate 2 GiB"),
+        MemoryError("Unable to allocate 2 TiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_a_trial_whose_memory_runs_out_ends_with_its_reason_and_the_process_goes_on(
+    study: Study, data: Prepared, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr("dgm_ray.training.Training.advance", breaking(error))
+        made = trial(study, data)
+        (result,) = run(made)
+    assert result["reason"] == f"oom: {type(error).__name__}: {' '.join(str(error).split())}"
+    assert result["done"]
+    assert run(again(made))[-1]["reason"] == "epochs"
+
+
+@pytest.mark.parametrize(
+    ("given", "has", "raises"),
+    [(0.25, 0.25, True), (0.25, 0.5, False), (0.75, 0.75, True), (1.0, 1.0, False), (2.0, 2.0, False)],
+)
+def test_a_share_of_a_gpu_that_is_too_small_is_enlarged_once(
+    study: Study, data: Prepared, monkeypatch: pytest.MonkeyPatch, given: float, has: float, raises: bool
+) -> None:
+    """given: to every trial. has: this one. A whole GPU cannot be enlarged."""
+    monkeypatch.setattr("dgm_ray.training.Training.advance", breaking(torch.cuda.OutOfMemoryError("CUDA: 2 GiB")))
+    taken: list[float] = []
+    monkeypatch.setattr("dgm_ray.tune.trial.take_gpu", taken.append)
+    made = trial(study, data)
+    made._gpu = given
+    made._trial_info = SimpleNamespace(trial_resources=SimpleNamespace(required_resources={"CPU": 1, "GPU": has}))
+    if raises:
+        with pytest.raises(OutOfShareError, match="CUDA: 2 GiB"):
+            made.step()
+    else:
+        assert made.step()["reason"] == "oom: OutOfMemoryError: CUDA: 2 GiB"
+    assert taken == [has]
+
+
+def test_memory_of_the_node_is_not_enlarged_by_a_larger_share_of_a_gpu(
+    study: Study, data: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dgm_ray.training.Training.advance", breaking(MemoryError("2 TiB")))
+    monkeypatch.setattr("dgm_ray.tune.trial.take_gpu", float)
+    made = trial(study, data)
+    made._gpu = 0.25
+    made._trial_info = SimpleNamespace(trial_resources=SimpleNamespace(required_resources={"GPU": 0.25}))
+    assert made.step()["reason"] == "oom: MemoryError: 2 TiB"
+
+
+@pytest.mark.parametrize(
+    ("assigned", "visible", "index"), [("3", None, 3), ("3", "3", 0), ("3", "1, 3", 1), ("GPU-b", "GPU-a,GPU-b", 1)]
+)
+def test_a_gpu_has_the_number_that_cuda_gives_it(assigned: str, visible: str | None, index: int) -> None:
+    assert device_index(assigned, visible) == index
+
+
+def test_a_trial_takes_the_gpu_that_ray_assigned(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.setattr("ray.get_gpu_ids", lambda: ["7"])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.set_device", lambda *given: calls.append(given))
+    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", lambda *given: calls.append(given))
+    take_gpu(0.25)
+    assert calls == [(1,), (0.25, 1)]
 
 
 def test_a_trial_that_diverges_ends_with_its_reason(study: Study, data: Prepared) -> None:
