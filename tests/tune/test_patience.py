@@ -67,12 +67,11 @@ def test_a_study_stops_when_nothing_is_better(
     stop = {"factory": "NoImprovement", "arguments": {"trials": 3, "by": 10.0}}
     small["tune"] = {"samples": 20, "concurrent": 1, "stop": stop}
     path = write(small)
-    for more in ([],):
-        done = command("dgm_ray.tune", path, "--address", cluster, *more)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "stopped: val_imputation_rmse did not improve in 3 trials (tune.stop)" in done.stdout
-        table = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet")
-        assert list(table["status"]).count("completed") == 4, "the best and three that were not better by 10"
-        assert (table["epochs"] > 0).sum() <= 6, "the others were not started"
+    done = command("dgm_ray.tune", path, "--address", cluster)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "stopped: val_imputation_rmse did not improve in 3 trials (tune.stop)" in done.stdout
+    table = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet")
+    assert list(table["status"]).count("completed") == 4, "the best and three that were not better by 10"
+    assert (table["epochs"] > 0).sum() <= 6, "the others were not started"
     parent, _, _ = runs_of(tmp_path)
     assert parent.data.tags["status"] == "completed"
