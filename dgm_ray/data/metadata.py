@@ -128,6 +128,11 @@ class Metadata:
         return [variable.name for variable, own in named if columns[own].any()]
 
     @cached_property
+    def numerical_columns(self) -> NDArray[np.bool_]:
+        """Which columns are those of numerical variables: (num_features,)."""
+        return np.array([one.kind == "numerical" for one in self.variables for _ in range(one.size)])
+
+    @cached_property
     def blocks(self) -> tuple[Block, ...]:
         """Each run of numerical or of binary variables is one block, each categorical variable its own."""
         blocks = []

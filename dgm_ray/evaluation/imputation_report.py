@@ -66,12 +66,11 @@ def overall(metadata: Metadata, completed: Floats, scored: Scored) -> dict[str, 
     table). nrmse: of the numerical cells, over the standard deviation of their true values; accuracy: of the binary and
     categorical ones (1 - PFC); both as Stekhoven and Buehlmann 2012. sliced_wasserstein: of completed and true rows.
     """
-    kinds = np.concatenate([[one.kind == "numerical"] * one.size for one in metadata.variables])
     hidden, truth = scored.hidden_mask, scored.truth.astype(np.float64)
     errors = completed - truth  # (rows, num_features), NaN where there is no truth
     figures = {"rmse": _rms(errors[hidden]), "mae": float(np.abs(errors[hidden]).mean())}
     figures["rmse_all_cells"] = _rms(errors[~np.isnan(errors)])
-    numbers = hidden & kinds
+    numbers = hidden & metadata.numerical_columns
     if numbers.any() and (deviation := float(truth[numbers].std())):
         figures["nrmse"] = _rms(errors[numbers]) / deviation
     right = [
@@ -133,8 +132,7 @@ def of_draws(metadata: Metadata, draws: Array, scored: Scored, level: float = 0.
     (Gneiting and Raftery 2007, equation 21). coverage: share of true values within the central ``level`` interval of
     the draws.
     """
-    numbers = np.concatenate([[one.kind == "numerical"] * one.size for one in metadata.variables])
-    cells = scored.hidden_mask & numbers
+    cells = scored.hidden_mask & metadata.numerical_columns
     if not cells.any():
         return {}
     drawn, truth = draws[:, cells].astype(np.float64), scored.truth[cells].astype(np.float64)

@@ -159,8 +159,9 @@ class GaussianEM(BaseImputer):
         hidden = mask[:, self._kept]
         observed = np.where(hidden, np.nan, features[:, self._kept].astype(np.float64))
         self.center_, self.scale_ = np.nanmean(observed, axis=0), np.nanstd(observed, axis=0)
-        numerical = [one.kind == "numerical" for one in self.metadata.variables for _ in range(one.size)]
-        bounded = np.array(numerical)[self._kept]  # shares of a category are compared with each other as they are
+        bounded = self.metadata.numerical_columns[
+            self._kept
+        ]  # shares of a category are compared with each other as they are
         self.low_ = np.where(bounded, np.nanmin(observed, axis=0), -np.inf)
         self.high_ = np.where(bounded, np.nanmax(observed, axis=0), np.inf)
         rows = self._scaled(observed)

@@ -156,7 +156,7 @@ class IterativeRidge(BaseImputer):
         """Take what the observed cells tell without a regression; the fewest missing come first."""
         known = np.where(mask, np.nan, features.astype(np.float64))
         # Bits and one-hot columns stay what they are: scaled there and back, they would not be 0 and 1.
-        numerical = np.concatenate([[one.kind == "numerical"] * one.size for one in self.metadata.variables])
+        numerical = self.metadata.numerical_columns
         deviation = np.nanstd(known, axis=0)
         missing = [mask[:, columns.start].sum() for columns in self.metadata.slices]
         self.state_ = {

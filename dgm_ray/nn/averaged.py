@@ -27,7 +27,6 @@ class Averaged(nn.Module):
     def __init__(self, network: nn.Module, decay: Fraction = 0.999) -> None:
         super().__init__()
         self.network = network
-        self._names = [name for name, _ in network.named_parameters()]
         self.register_buffer("decay", torch.tensor(float(decay)), persistent=False)
         self.register_buffer("steps", torch.zeros(()))
         for index, parameter in enumerate(network.parameters()):
@@ -53,4 +52,4 @@ class Averaged(nn.Module):
         self.steps += 1
 
     def _averages(self) -> list[Tensor]:
-        return [self.get_buffer(f"average_{index}") for index in range(len(self._names))]
+        return [self.get_buffer(f"average_{index}") for index, _ in enumerate(self.network.parameters())]

@@ -26,8 +26,8 @@ class Standardized(nn.Module):
     def __init__(self, metadata: Metadata, network: nn.Module, /) -> None:
         super().__init__()
         self.network = network
-        kinds = [variable.kind == "numerical" for variable in metadata.variables for _ in range(variable.size)]
-        self.register_buffer("numerical", torch.tensor(kinds, dtype=torch.float32), persistent=False)
+        numerical = torch.tensor(metadata.numerical_columns, dtype=torch.float32)
+        self.register_buffer("numerical", numerical, persistent=False)
         zeros, infinite = torch.zeros(metadata.num_features), torch.full((metadata.num_features,), torch.inf)
         starts = {"count": zeros, "mean": zeros, "squares": zeros, "low": infinite, "high": -infinite}
         for name, start in starts.items():  # of observed cells, (num_features,)

@@ -90,11 +90,8 @@ def run_study(study: Study, data: Prepared, place: Place, console: Console, star
     started: when, by time.monotonic. Return the exit code: 0, or 128 plus the signal that stopped it.
     """
     tracker = Tracker(place.tracking_uri, study.settings.experiment, place.artifacts)
-    means = means_of(data)
-    if means:
-        console.print(f"means and modes: val_imputation_rmse {means['val_imputation_rmse']:.4g}", highlight=False)
     found = search(study, data, place, tracker, console)
-    print_summary(console, study.plan, found.outcomes, means)
+    print_summary(console, study.plan, found.outcomes, found.means)
     for winner in best_first(found.outcomes)[:1]:
         print_report(console, found.report, winner.number, str(place.imputation))
     close(tracker, study, place, found)
@@ -114,18 +111,21 @@ def search(
 ) -> Found:
     """Run the trials of a study and write what they found.
 
-    tracker: gets all of it; ``close`` ends it. tags: of the study's run, beside its own. lines: print one for each
-    trial that ends.
+    tracker: gets all of it; ``close`` ends it. tags: of the study's run, beside its own. lines: print the baseline, and
+    one for each trial that ends.
     """
     place.claim(study.node, study.resolved())
     _open(tracker, study, data, place, tags)
+    means = means_of(data)
+    if means and lines:
+        console.print(f"means and modes: val_imputation_rmse {means['val_imputation_rmse']:.4g}", highlight=False)
     watch = Watch(console)
     with watch.signals():
         outcomes = _fit(study, data, place, tracker, watch, console, lines)
     write_results(study, place, outcomes)
     report = write_best(study, data, place, outcomes)
     write_imputation(place, report)
-    return Found(outcomes, means_of(data), report, watch.received)
+    return Found(outcomes, means, report, watch.received)
 
 
 def means_of(data: Prepared) -> dict[str, float]:

@@ -4,6 +4,7 @@ Left out: Ray's HyperBandForBOHB and its search, which need hpbandster, abandone
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ PLACE = "tune.scheduler.arguments"
 Half = Annotated[float, Field(gt=0, le=0.5)]
 
 
-class Scheduler:
+class Scheduler(ABC):
     """What a study asks of a scheduler.
 
     together: all trials must be known from the beginning, and take turns. checkpoints: how many are kept of a trial.
@@ -29,7 +30,7 @@ class Scheduler:
     together: ClassVar[bool] = False
     checkpoints: ClassVar[int] = 2
 
-    def check(self, epochs: int, trials: int) -> None:
+    def check(self, epochs: int, trials: int) -> None:  # noqa: B027 (most have nothing to check)
         """Raise ConfigurationError for what cannot work with trials of so many epochs, or so many trials."""
 
     def warning(self, epochs: int, trials: int) -> str:
@@ -40,9 +41,9 @@ class Scheduler:
         """Return the draws, by label, whose values change while a trial runs. Raises ConfigurationError."""
         return {}
 
+    @abstractmethod
     def make(self, plan: Plan, epochs: int) -> Any:
         """Return Ray's scheduler."""
-        raise NotImplementedError
 
 
 @register

@@ -3,6 +3,7 @@
 Left out: BOHB, whose hpbandster is abandoned since 2018, and what Ray 2.60 offers but cannot run (Ax, HEBO, ZOOpt).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from dgm_ray.registry import NonNegativeFloat, NonNegativeInt, PositiveFloat, Po
 from dgm_ray.tune.schedulers import ASHA, FIFO, PB2, PBT, HyperBand, MedianStopping
 
 
-class Search:
+class Search(ABC):
     """What a study asks of a search."""
 
     @property
@@ -23,16 +24,16 @@ class Search:
         """The metrics that it looks at beside the study's."""
         return ()
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 (most have nothing to check)
         """Raise ConfigurationError if a package is missing."""
 
+    @abstractmethod
     def make(self, metric: str, seed: int, first: Mapping[str, Any]) -> Any:
         """Return Ray's searcher.
 
         metric: the study's; what is looked at is the best epoch's. first: what the first trial has, by the labels of
         draws.
         """
-        raise NotImplementedError
 
 
 _SIZE = TypeAdapter(ByteSize)

@@ -188,3 +188,8 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes |
         Metadata.read(path)
     assert str(caught.value).startswith(f"{path}: {rule}")
     assert "\n" not in str(caught.value)
+
+
+def test_numerical_columns(md7: Metadata) -> None:
+    assert md7.numerical_columns.nonzero()[0].tolist() == [0, 6]
+    assert len(md7.numerical_columns) == md7.num_features
