@@ -179,7 +179,7 @@ class Settings:
     concurrent: trials at a time at most; as many as fit by default. time_budget: seconds until the study stops.
     stop: what else stops it.
     max_failures: how often a trial whose process died, or whose share of a GPU was too small, is started again.
-    keep: of how many best trials the checkpoint is logged. experiment: the MLflow experiment.
+    keep: of how many best trials the checkpoint is kept, and logged. experiment: the MLflow experiment.
     """
 
     metric: str = "val_imputation_rmse"

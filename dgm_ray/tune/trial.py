@@ -47,6 +47,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         self._training: Training | None = None
         self._failure, self._saved, self._seconds = "", time.monotonic(), 0.0
         self._schedule: Schedule = []
+        self._last: dict[str, float] = {}  # figures of the last epoch
         return True
 
     def step(self) -> dict[str, Any]:
@@ -56,7 +57,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             try:
                 training = self._begin()
                 self._note_values(training.epoch + 1)
-                while not history or (not self._measured(history[-1]) and not training.done):
+                while not training.done and not (history and self._measured(history[-1])):
                     history.append({"epoch": training.epoch + 1, **training.advance()})
             except Exception as error:
                 self._fail(error)
@@ -69,7 +70,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             return
         from dgm_ray.training import write_checkpoint
 
-        more = {"schedule": self._schedule, "seconds": self._seconds}
+        more = {"schedule": self._schedule, "seconds": self._seconds, "last": self._last}
         write_checkpoint(Path(checkpoint_dir) / CHECKPOINT, self._training.state() | more)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
@@ -88,6 +89,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             training.load(state, str(path))
             self._schedule = state["schedule"] if "schedule" in state else []
             self._seconds = state["seconds"] if "seconds" in state else 0.0
+            self._last = state["last"] if "last" in state else {}
 
     def _begin(self) -> Training:
         if self._training is None:
@@ -125,8 +127,9 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     def _report(self, history: list[dict[str, float]]) -> dict[str, Any]:
         best = dict.fromkeys([f"best_{name}" for name in (self._plan.metric, *self._plan.others)], math.nan)
         self._seconds += sum(epoch["seconds"] for epoch in history)
+        self._last = history[-1] if history else self._last
         # Schedulers need the metric in every result, a trial's last one too, which may have no measure.
-        result: dict[str, Any] = {self._plan.metric: math.nan, **(history[-1] if history else {}), "history": history}
+        result: dict[str, Any] = {self._plan.metric: math.nan, **self._last, "history": history}
         result |= {"seconds": self._seconds, "schedule": self._schedule}
         if self._failure:
             return result | best | {"epoch": 0, "done": True, "reason": self._failure, "trace": self._trace}
