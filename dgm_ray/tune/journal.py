@@ -3,7 +3,7 @@
 Ray's own snapshots lose a scheduler's tables, and all that came after the last of them.
 
     {"trial": 3, "values": {...}}                                        it was proposed
-    {"trial": 3, "epoch": 2, "value": 0.31, "decision": "CONTINUE"}      what a scheduler saw, and made of it
+    {"trial": 3, "epoch": 2, "value": 0.31, "decision": "CONTINUE"}      what the scheduler saw, and made of it
     {"trial": 3, "again": 1}                                             its process died once, and is started again
     {"trial": 3, "end": "complete", "result": {...}}                     it ended
 """
@@ -99,7 +99,7 @@ class Journaled:
         decision: str = super().on_trial_result(tune_controller, trial, result)  # type: ignore[misc]
         if self.decides:
             known[epoch] = decision
-            more = {"result": self._kept(result)} if decision == TrialScheduler.STOP else {}
+            more = {} if decision == TrialScheduler.CONTINUE else {"result": self._kept(result)}  # it may be the last
             self._write(trial, epoch=epoch, value=plain(result[self.metric]), decision=decision, **more)
         return decision
 

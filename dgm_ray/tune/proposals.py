@@ -14,8 +14,8 @@ from ray.tune.search import SearchAlgorithm, Searcher
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from dgm_ray.errors import StudyError
-from dgm_ray.tune.journal import COMPLETE, ERROR, REMOVE, Decisions, Event, Journaled, values_of
-from dgm_ray.tune.kept import folders_of, last_whole, reported
+from dgm_ray.tune.journal import COMPLETE, ERROR, Decisions, Journaled, values_of
+from dgm_ray.tune.kept import folders_of, last_whole, reported, trial_name
 from dgm_ray.tune.plan import Plan
 
 
@@ -102,54 +102,53 @@ class Proposals(SearchAlgorithm):  # type: ignore[misc]
     def _repeat(self) -> None:
         """Do all that the journal says was done."""
         trials: list[RayTrial] = []
-        results: dict[int, dict[str, Any]] = {}  # the last of a trial that has ended, or was to be stopped
+        results: dict[int, dict[str, Any]] = {}  # the last of a trial that has ended, or may have
+        said: set[int] = set()  # to have ended
+        tune = _Stopping(self._scheduler)
         for event in self._decisions:
             number = event["trial"]
-            if "values" in event:
-                self._check(number, len(trials), event)
-                trials.append(self._propose())
-                if json.loads(json.dumps(values_of(trials[-1]))) != event["values"]:
-                    rule = f"trial {number} would be drawn otherwise by the versions of Ray and Optuna that are here"
-                    raise StudyError(str(self._decisions.path), f"{rule}, so the study cannot go on with them")
-            trial = trials[number]
+            if "values" in event and number == len(trials):
+                trials.append(self._propose_again(event["values"]))
+            elif "values" in event or number >= len(trials):
+                raise StudyError(str(self._decisions.path), "is damaged: something is missing before the line", event)
             if "result" in event:
                 results[number] = event["result"]
-            self._scheduler.repeat(_Stopping(self._scheduler), trial, event)
+            self._scheduler.repeat(tune, trials[number], event)
             if "end" in event:
+                said.add(number)
                 told = event["result"] if event["end"] == COMPLETE else None
-                self.on_trial_complete(trial.trial_id, result=told, error=event["end"] == ERROR)
+                self.on_trial_complete(trials[number].trial_id, result=told, error=event["end"] == ERROR)
         for number, trial in enumerate(trials):
-            self._bring_back(trial, results[number] if number in results else {})
+            result = results[number] if number in results else {}
+            self._bring_back(trial, result)
+            if trial.is_finished() and number not in said:
+                self._live.discard(trial.trial_id)
+                self._decisions.add(trial, end=COMPLETE, result=result)
         self._waiting = trials
 
-    def _check(self, number: int, expected: int, event: Event) -> None:
-        if number != expected:
-            raise StudyError(str(self._decisions.path), f"is damaged: trial {expected} is not in it", event)
+    def _propose_again(self, values: dict[str, Any]) -> RayTrial:
+        trial = self._propose()
+        trial.init_local_path()
+        if json.loads(json.dumps(values_of(trial))) != values:
+            rule = f"{trial_name(trial)} would be drawn otherwise by the versions of Ray and Optuna that are here"
+            raise StudyError(str(self._decisions.path), f"{rule}, so the study cannot go on with them")
+        return trial
 
     def _bring_back(self, trial: RayTrial, result: dict[str, Any]) -> None:
         """Give a trial its last result and its checkpoints; one that was stopped and has all its epochs has ended."""
-        trial.init_local_path()
         folders = folders_of(trial, self._folder)
-        ended = trial.status == RayTrial.TERMINATED
-        last = None if ended and result else last_whole(folders)
+        last = None if trial.is_finished() else last_whole(folders)
         if last is not None and self._is_of(last[1], trial):
-            state = last[1]
-            stopped_at = self._scheduler.stopped_at(trial)
-            folders = folders[: last[0] + 1]
-            if not ended and 0 < stopped_at <= state["epoch"]:
-                ended, event = True, {"end": COMPLETE, "result": result}
-                self._scheduler.repeat(_Stopping(self._scheduler), trial, event)
+            index, state = last
+            folders = folders[: index + 1]
+            if 0 < self._scheduler.stopped_at(trial) <= state["epoch"]:
+                self._scheduler.repeat(_Stopping(self._scheduler), trial, {"end": COMPLETE, "result": result})
                 self.on_trial_complete(trial.trial_id, result=result)
-                self._decisions.add(trial, **event)
             else:
-                result = reported(state, self._plan) | {"done": ended}
-                if ended:  # by another's result, and nobody wrote it down any more
-                    self._decisions.add(trial, end=REMOVE, result=result)
-        elif not ended:
+                result = reported(state, self._plan)
+        elif not trial.is_finished():
             result, folders = {}, []
-        if ended:
-            self._live.discard(trial.trial_id)
-        elif trial.status != RayTrial.PAUSED:
+        if trial.status == RayTrial.RUNNING:
             trial.set_status(RayTrial.PENDING)
         if self._changing and result and result["schedule"]:
             trial.set_config(result["schedule"][-1]["values"])
