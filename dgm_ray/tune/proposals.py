@@ -144,10 +144,12 @@ class Proposals(SearchAlgorithm):  # type: ignore[misc]
             if 0 < self._scheduler.stopped_at(trial) <= state["epoch"]:
                 self._scheduler.repeat(_Stopping(self._scheduler), trial, {"end": COMPLETE, "result": result})
                 self.on_trial_complete(trial.trial_id, result=result)
-            else:
+            elif trial.status != RayTrial.PAUSED:
                 result = reported(state, self._plan)
         elif not trial.is_finished():
-            result, folders = {}, []
+            result, folders = result if trial.status == RayTrial.PAUSED else {}, []
+        if trial.status == RayTrial.PAUSED:  # what it reported counts, also if it never goes on
+            result = result | {"done": False}
         if trial.status == RayTrial.RUNNING:
             trial.set_status(RayTrial.PENDING)
         if self._changing and result and result["schedule"]:
