@@ -46,9 +46,9 @@ def reported(state: dict[str, Any], plan: Plan) -> dict[str, Any]:
 
 
 class Collector(Observer):
-    """Removes the checkpoints of trials that ended and are not among the best ``keep``, while the study runs.
+    """Removes checkpoints while the study runs: of trials that ended, the best ``keep`` have their last one.
 
-    folder: of the study. A checkpoint that a trial which has not ended goes on from, its own or another's, stays.
+    folder: of the study. What a trial that has not ended has stays, and what of another's it was given.
     """
 
     def __init__(self, keep: int, folder: Path, outcome: Callable[[RayTrial], Outcome]) -> None:
@@ -71,12 +71,19 @@ class Collector(Observer):
     def collect(self) -> None:
         """Remove what is not kept."""
         best = {one.number for one in best_first(self._ended.values())[: self._keep]}
-        going = {one.checkpoint.path for one in self._trials if not one.is_finished() and one.checkpoint}
-        for trial in [one for one, outcome in self._ended.items() if outcome.number not in best]:
-            needed = False
-            for folder in folders_of(trial, self._folder):
-                needed = needed or str(folder) in going
-                if str(folder) not in going:
+        needed = {_named(one) for one in self._trials if one.checkpoint and not one.is_finished()}
+        needed |= {_named(one) for one, outcome in self._ended.items() if one.checkpoint and outcome.number in best}
+        for trial, outcome in list(self._ended.items()):
+            folders = folders_of(trial, self._folder)
+            left = [folder for folder in folders if (folder.parent.name, folder.name) in needed]
+            for folder in folders:
+                if folder not in left:
                     shutil.rmtree(folder, ignore_errors=True)
-            if not needed:  # it never comes back among the best
-                del self._ended[trial]
+            if not left and outcome.number not in best:
+                del self._ended[trial]  # it never comes back among the best
+
+
+def _named(trial: RayTrial) -> tuple[str, str]:
+    """Return the names of the folders of a trial's last checkpoint."""
+    path = Path(trial.checkpoint.path)
+    return path.parent.name, path.name

@@ -361,3 +361,5 @@ def test_the_best_keep_their_checkpoints_and_those_that_another_needs(tmp_path: 
     copy.checkpoint = None
     collector.collect()
     assert left() == ["3", "4", "5"]
+    assert [path.name for path in (tmp_path / "trial_0003").iterdir()] == ["checkpoint_000001"], "the last"
+    assert len(list((tmp_path / "trial_0005").iterdir())) == 2, "of one that runs both"

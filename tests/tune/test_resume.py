@@ -35,12 +35,16 @@ def events(folder: Path, name: str) -> list[dict[str, Any]]:
     return list(Decisions(folder / "results" / name / "journal.jsonl"))
 
 
-def killed(path: Path, folder: Path, options: Sequence[str], *, when: str) -> None:
-    """Start a study in a folder, and kill its driver when its journal has a line with these words."""
-    line = [sys.executable, "-m", "dgm_ray.tune", str(path), *options]
-    journal = folder / "results" / options[options.index("--name") + 1] / "journal.jsonl"
+def saved_often(path: Path, folder: Path, cluster: str, name: str) -> list[str]:
+    """Return the command of a study whose trials are saved after every epoch."""
+    script = Path(__file__).with_name("saved_often.py")
+    return [sys.executable, str(script), str(path), str(folder), cluster, name]
+
+
+def killed(line: Sequence[str], journal: Path, *, when: str) -> None:
+    """Start a study, and kill its driver when its journal has a line with these words."""
     with subprocess.Popen(
-        line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
+        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
     ) as running:
         deadline = time.monotonic() + 90
         while not (journal.exists() and when in journal.read_text()):
@@ -50,6 +54,17 @@ def killed(path: Path, folder: Path, options: Sequence[str], *, when: str) -> No
         os.kill(running.pid, signal.SIGKILL)
         running.communicate(timeout=30)
     assert running.returncode == -signal.SIGKILL
+
+
+def ran(line: Sequence[str]) -> str:
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def trained(folder: Path, name: str) -> list[list[int]]:
+    """Return the process and the epoch, for each that was trained."""
+    return [json.loads(text) for text in (folder / f"{name}.epochs").read_text().splitlines()]
 
 
 @pytest.mark.slow
@@ -65,20 +80,20 @@ def test_a_study_whose_driver_was_killed_ends_as_if_it_had_not_been(
     whole = found(tmp_path, "whole")
     longest = int(whole[whole["trial"].between(1, 4)]["epochs"].idxmax())  # one that goes far, to be cut in its middle
     middle = f'"trial": {longest}, "epoch": {whole["epochs"][longest] // 2},'
-    options = ["--address", cluster, "--name", "cut"]
-    killed(path, tmp_path, options, when=middle)
-    before = events(tmp_path, "cut")
+    line = saved_often(path, tmp_path, cluster, "cut")
+    killed(line, tmp_path / "results" / "cut" / "journal.jsonl", when=middle)
+    before, done_before = events(tmp_path, "cut"), len(trained(tmp_path, "cut"))
     assert sum("end" in one for one in before) < 6, "it had ended"
-    resumed = command("dgm_ray.tune", path, *options, "--resume")
-    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    said = ran([*line, "--resume"])
     pd.testing.assert_frame_equal(found(tmp_path, "cut"), whole)
     after = events(tmp_path, "cut")
     assert after[: len(before)] == before
     decided = [(one["trial"], one["epoch"]) for one in after if "decision" in one]
     assert len(decided) == len(set(decided)), "an epoch that is trained again is not decided again"
     ended = {one["trial"] for one in before if "end" in one}
-    again = {int(number) for number in re.findall(r"^[* ] (\d{3})  val", resumed.stdout, re.MULTILINE)}
+    again = {int(number) for number in re.findall(r"^[* ] (\d{3})  val", said, re.MULTILINE)}
     assert again == set(range(6)) - ended, "what had ended is not trained again"
+    assert trained(tmp_path, "cut")[done_before][1] > whole["epochs"][longest] // 4, "from its last checkpoint"
 
 
 @pytest.mark.slow
@@ -90,16 +105,13 @@ def test_a_trial_whose_process_is_killed_ends_as_if_it_had_not_been(
     path = write(small)
     done = command("dgm_ray.tune", path, "--address", cluster, "--name", "whole")
     assert done.returncode == 0, done.stdout + done.stderr
-    line = [sys.executable, str(Path(__file__).with_name("dying_trial.py")), str(path), str(tmp_path), cluster]
-    died = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, env=ENVIRONMENT)
-    assert died.returncode == 0, died.stdout + died.stderr
+    ran(saved_often(path, tmp_path, cluster, "died"))
     pd.testing.assert_frame_equal(found(tmp_path, "died"), found(tmp_path, "whole"))
     (again,) = [one for one in events(tmp_path, "died") if "again" in one]
     assert again["again"] == 1
-    trained = [json.loads(text) for text in (tmp_path / "epochs.jsonl").read_text().splitlines()]
-    process = trained[0][0]
-    before = [epoch for pid, epoch in trained if pid == process]
-    after = [epoch for pid, epoch in trained if pid != process]
+    process = trained(tmp_path, "died")[0][0]
+    before = [epoch for pid, epoch in trained(tmp_path, "died") if pid == process]
+    after = [epoch for pid, epoch in trained(tmp_path, "died") if pid != process]
     assert before[-1] == 30
     assert 20 < after[0] <= 30 + 1, "from its last checkpoint"
 

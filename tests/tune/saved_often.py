@@ -1,7 +1,7 @@
-"""Run a study in which one process of a trial is killed: ``python dying_trial.py SPACE FOLDER ADDRESS``.
+"""Run a study whose trials are saved after every epoch: ``python saved_often.py SPACE FOLDER ADDRESS NAME [--resume]``.
 
-The first trial that has trained 30 epochs kills itself. Trials are saved after every epoch, and FOLDER/epochs.jsonl has
-a line for each epoch that is trained.
+FOLDER/NAME.epochs has a line for each epoch that is trained. In a study called ``died`` the first trial that has
+trained 30 epochs kills its process.
 """
 
 import json
@@ -21,8 +21,8 @@ from dgm_ray.tune.run import run_study
 from dgm_ray.tune.study import Study
 
 
-def dying(log: Path) -> Callable[[], None]:
-    """Return what makes a process kill itself once."""
+def saving(log: Path, *, dies: bool) -> Callable[[], None]:
+    """Return what makes a process save, log, and kill itself once."""
 
     def hook() -> None:
         import dgm_ray.tune.trial
@@ -31,8 +31,8 @@ def dying(log: Path) -> Callable[[], None]:
         advance, killed = Training.advance, log.with_name("killed")
         dgm_ray.tune.trial.CHECKPOINT_SECONDS = 0.0
 
-        def mortal(training: Training) -> dict[str, float]:
-            if training.epoch == 30 and not killed.exists():
+        def logged(training: Training) -> dict[str, float]:
+            if dies and training.epoch == 30 and not killed.exists():
                 killed.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             figures = advance(training)
@@ -40,18 +40,18 @@ def dying(log: Path) -> Callable[[], None]:
                 file.write(json.dumps([os.getpid(), training.epoch]) + "\n")
             return figures
 
-        Training.advance = mortal
+        Training.advance = logged
 
     return hook
 
 
 def main() -> None:
     _quiet()
-    space, folder, address = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-    hook = dying(folder / "epochs.jsonl")
+    space, folder, address, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
+    hook = saving(folder / f"{name}.epochs", dies=name == "died")
     ray.init(address=address, runtime_env={"worker_process_setup_hook": hook}, log_to_driver=False)
     study = Study.read(space)
-    place = Place(folder / "results" / "died", f"sqlite:///{folder / 'mlflow.db'}")
+    place = Place(folder / "results" / name, f"sqlite:///{folder / 'mlflow.db'}", resume="--resume" in sys.argv)
     run_study(study, study.prepare(), place, Console(width=120), time.monotonic())
 
 
