@@ -110,8 +110,8 @@ def failure_of(trial: RayTrial) -> tuple[str, str]:
         return OOM, f"{OOM}: a trial's share of a GPU is too small"
     if LOW_ON_MEMORY in said:
         return OOM, f"{OOM}: its node ran low on memory"
-    error = trial.get_error()
-    died = error is None or isinstance(error, RayActorError)
+    error = said.partition("\n")[2] or trial.get_error()  # what Ray has stored is not there yet when a trial ends
+    died = error is None or isinstance(error, RayActorError) or "The actor died" in str(error)
     return FAILED, "failed: its process died" if died else f"failed: {' '.join(str(error).split())[:200]}"
 
 

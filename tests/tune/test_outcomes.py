@@ -67,7 +67,7 @@ def test_an_error_of_rays_is_a_failure(error: Exception | None, said: str) -> No
     [
         ("ray::OutOfShareError: 2 MiB", "oom", "oom: a trial's share of a GPU is too small"),
         ("Task was killed due to the node running low on memory.", "oom", "oom: its node ran low on memory"),
-        ("ActorDiedError", "failed", "failed: its process died"),
+        ("The actor died unexpectedly.", "failed", "failed: its process died"),
     ],
 )
 def test_only_the_last_failure_counts(tmp_path: Path, last: str, status: str, said: str) -> None:
