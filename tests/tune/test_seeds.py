@@ -20,6 +20,7 @@ from rich.console import Console
 from dgm_ray.data import Prepared
 from dgm_ray.errors import ConfigurationError
 from dgm_ray.evaluation.final_report import FinalReport
+from dgm_ray.tasks.configuration import read_task
 from dgm_ray.tune.comparison import Comparison
 from dgm_ray.tune.console import print_report, print_summary
 from dgm_ray.tune.forecast import Forecast, Room, comparison_line, comparison_lines, forecast, lines
@@ -126,6 +127,28 @@ def test_a_trial_that_fails_ends_with_its_reason(study: Study, data: Prepared, m
     monkeypatch.setattr("dgm_ray.training.Training.advance", breaking(MemoryError("2 TiB")))
     (result,) = run(trial(study, data))
     assert result["reason"] == "oom: MemoryError: 2 TiB"
+
+
+def test_seeds_that_converge_at_different_epochs(small: dict[str, Any], write: Write, tmp_path: Path) -> None:
+    """A forest ends when its imputations no longer come closer to each other; the best seed repeats alone."""
+    imputer = {"factory": "MissForest", "arguments": {"n_estimators": 5, "max_iterations": 20}}
+    arguments = {"data": {"source": {"factory": "Wine"}, "train_missing_probability": 0.3}, "imputer": imputer}
+    small["trial"] = {"task": "TrainImputer", "arguments": arguments | {"epochs": 20, "evaluate_every": 5, "seed": 5}}
+    small["tune"] = {"seeds": 3, "samples": 1}
+    study = Study.read(write(small))
+    data = study.prepare()
+    others, results = alone(study, data), run(trial(study, data))
+    assert [one["epochs"] for one in results[-1]["seeds"]] == [other[-1]["epoch"] for other in others]
+    assert len({other[-1]["epoch"] for other in others}) > 1
+    assert results[-1]["reason"] == "converged"
+    assert [one["score"] for one in results[-1]["seeds"]] == [other[-1][f"best_{METRIC}"] for other in others]
+    last = [other[-1][METRIC] for other in others]
+    assert results[-1][METRIC] == pytest.approx(statistics.fmean(last), rel=1e-12)
+    assert [result["epoch"] for result in results[:-1]] == [*range(5, results[-1]["epoch"], 5)]
+
+    place = Place(tmp_path / "study", "sqlite://")
+    write_best(study, data, place, [outcome(study, data, tmp_path)])
+    assert read_task(place.best).run(Console(quiet=True))
 
 
 def outcome(study: Study, data: Prepared, folder: Path) -> Outcome:
