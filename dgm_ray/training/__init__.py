@@ -3,6 +3,7 @@
 from dgm_ray.training.checkpoints import load_states, modules_of, read_checkpoint, write_checkpoint
 from dgm_ray.training.files import append_line, atomic, write_json, write_text
 from dgm_ray.training.loop import Loop, batches, schedule
+from dgm_ray.training.rows import Rows, TensorRows, part_sizes
 from dgm_ray.training.training import CONVERGED, DIVERGED, EARLY, Best, Training
 
 __all__ = [
@@ -11,12 +12,15 @@ __all__ = [
     "EARLY",
     "Best",
     "Loop",
+    "Rows",
+    "TensorRows",
     "Training",
     "append_line",
     "atomic",
     "batches",
     "load_states",
     "modules_of",
+    "part_sizes",
     "read_checkpoint",
     "schedule",
     "write_checkpoint",
