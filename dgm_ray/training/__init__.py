@@ -4,6 +4,7 @@ from dgm_ray.training.checkpoints import load_states, modules_of, read_checkpoin
 from dgm_ray.training.files import append_line, atomic, write_json, write_text
 from dgm_ray.training.loop import Loop, batches, schedule
 from dgm_ray.training.repeats import Repeats, mean_and_std
+from dgm_ray.training.rows import Rows, TensorRows, part_sizes
 from dgm_ray.training.training import CONVERGED, DIVERGED, EARLY, Best, Training
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "Best",
     "Loop",
     "Repeats",
+    "Rows",
+    "TensorRows",
     "Training",
     "append_line",
     "atomic",
@@ -20,6 +23,7 @@ __all__ = [
     "load_states",
     "mean_and_std",
     "modules_of",
+    "part_sizes",
     "read_checkpoint",
     "schedule",
     "write_checkpoint",

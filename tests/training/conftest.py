@@ -11,7 +11,7 @@ from dgm_ray.data import Prepared
 from dgm_ray.evaluation import Evaluation, Seen
 from dgm_ray.models import Architecture, AutoEncoder
 from dgm_ray.nn import ZeroImputation
-from dgm_ray.training import Loop, Training
+from dgm_ray.training import Loop, TensorRows, Training
 
 Make = Callable[..., Architecture]
 Start = Callable[..., Training]
@@ -31,7 +31,7 @@ def start(make: Make, prepared7: Prepared) -> Start:
                 return {"val_imputation_rmse": next(upcoming), "val_other": 1.0}
 
         rows = torch.from_numpy(prepared7.train.features)
-        loop = Loop(made.model, made.phases, rows, 16, seed=options["seed"], imputation=ZeroImputation())
+        loop = Loop(made.model, made.phases, TensorRows(rows), 16, seed=options["seed"], imputation=ZeroImputation())
         options = {"epochs": 10, "metric": "val_imputation_rmse"} | options
         return Training(made, loop, measure, **options)
 
