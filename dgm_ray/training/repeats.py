@@ -1,5 +1,6 @@
 """One configuration trained with several seeds: what is reported is their mean, and how much they differ."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -101,13 +102,18 @@ class Repeats:
         return mean_and_std(rows) | {"seconds": seconds}
 
     def state(self) -> dict[str, Any]:
-        """Return the state of the training that is best, which can be used alone, with those of all in ``seeds``."""
+        """Return all that a checkpoint needs to go on, below ``seeds``.
+
+        Above are the weights of the seed that is best, as in any checkpoint, with the figures of all.
+        """
         states = []
         for index, one in enumerate(self._trainings):
             with self._alone(index):
                 states.append(one.state())
-        best = min(states, key=lambda one: one["best_metric"] if "best_metric" in one else np.inf)
-        return best | {"seeds": states, "last": [dict(last) for last in self._last]}
+        first = min(states, key=lambda one: one["best_metric"] if "best_metric" in one else math.inf)
+        above = {name: part for name, part in first.items() if not name.startswith("best_")}
+        above |= {"epoch": self.epoch, "reason": self.reason} | (self.best.state() if self.best else {})
+        return above | {"seeds": states, "by_seed": self.by_seed, "figures": [dict(one) for one in self._last]}
 
     def load(self, state: Mapping[str, Any], place: str) -> None:
         """Go on from a state. Raises TrainingError for one of another number of seeds, or that does not fit."""
@@ -117,7 +123,7 @@ class Repeats:
         for index, (one, own) in enumerate(zip(self._trainings, states, strict=True)):
             with self._alone(index):
                 one.load(own, f"{place}: seed {one.seed}")
-        self._last = [dict(last) for last in state["last"]]
+        self._last = [dict(one) for one in state["figures"]]
 
     @contextmanager
     def _alone(self, index: int) -> Iterator[None]:

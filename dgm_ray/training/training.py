@@ -54,6 +54,11 @@ class Best:
     measures: dict[str, float]
     states: dict[str, Any]
 
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint has of it."""
+        state: dict[str, Any] = {"best_architecture": self.states, "best_measures": self.measures}
+        return state | {"best_epoch": self.epoch, "best_metric": self.metric}
+
 
 class Training:
     """Train a model epoch by epoch.
@@ -136,10 +141,7 @@ class Training:
             "configuration": self._configuration,
             "versions": {"dgm_ray": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
         }
-        if self.best:
-            state |= {"best_architecture": self.best.states, "best_measures": self.best.measures}
-            state |= {"best_epoch": self.best.epoch, "best_metric": self.best.metric}
-        return state
+        return state | (self.best.state() if self.best else {})
 
     def load(self, state: Mapping[str, Any], place: str) -> None:
         """Go on from a checkpoint's state. What stopped for a reason that still holds stays stopped."""

@@ -79,7 +79,7 @@ def outcome_of(trial: RayTrial, metric: str, *, scheduler: str) -> Outcome:
         trace=str(result["trace"]) if "trace" in result else "",
         checkpoint=trial.checkpoint.path if own and trial.checkpoint else None,
         schedule=schedule if len(schedule) > 1 else [],
-        seeds=result["seeds"] if "seeds" in result else [],
+        seeds=result["by_seed"] if "by_seed" in result else [],
     )
 
 

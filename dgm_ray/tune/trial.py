@@ -142,7 +142,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             result |= {f"best_{name}": value for name, value in training.best.measures.items()}
             result["best_epoch"] = training.best.epoch
             if isinstance(training, Repeats):
-                result["seeds"] = training.by_seed
+                result["by_seed"] = training.by_seed
         if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
             result["should_checkpoint"] = True
         return result

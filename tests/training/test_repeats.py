@@ -15,7 +15,7 @@ from dgm_ray.errors import TrainingError
 from dgm_ray.training import Repeats, mean_and_std, read_checkpoint, write_checkpoint
 
 from .conftest import Start
-from .test_training import all_models, equal, run
+from .test_training import all_models, equal, run, states
 
 NAN = math.nan
 
@@ -126,21 +126,26 @@ def test_the_best_is_the_mean_of_each_seeds_best(start: Start) -> None:
     assert training.reason == "epochs"
 
 
-def test_the_state_is_one_of_the_best_seed_that_can_be_used_alone(start: Start) -> None:
+def test_a_state_has_the_weights_of_the_best_seed_and_the_figures_of_all(start: Start) -> None:
     training = scored(start, [5, 4], [3, 2], [6, 9])
     whole(training)
     state = training.state()
-    assert state["best_metric"] == 2
+    assert (state["epoch"], state["best_epoch"], state["best_metric"]) == (2, 2, 4)
+    assert state["best_measures"]["val_imputation_rmse_std"] == 2
+    assert [one["best_metric"] for one in state["seeds"]] == [4, 2, 6]
+    assert state["by_seed"] == training.by_seed
     alone = start(seed=1)
     alone.load(state, "it")
-    assert equal(alone.state()["best_architecture"], state["seeds"][1]["best_architecture"])
-    assert not equal(state["seeds"][0]["best_architecture"], state["seeds"][1]["best_architecture"])
+    alone.use_best()
+    for seed, own in enumerate(state["seeds"]):
+        assert equal(states(alone), own["best_architecture"]) == (seed == 1)
 
 
 def test_without_a_best_of_each_seed_there_is_none(start: Start) -> None:
     training = scored(start, [NAN, 1.0], [2.0, 2.0])
     assert math.isnan(training.advance()["val_imputation_rmse"])
     assert training.best is None
+    assert "best_metric" not in training.state()
     training.advance()
     assert training.best is not None
     assert training.best.metric == 1.5

@@ -71,14 +71,14 @@ def test_a_trial_is_the_mean_of_trials_of_one_seed(study: Study, data: Prepared)
         losses = [other[epoch]["history"][0]["autoencoder_loss"] for other in others]
         assert row["autoencoder_loss"] == pytest.approx(statistics.fmean(losses), rel=1e-12)
     last = results[-1]
-    assert [one["score"] for one in last["seeds"]] == [other[-1][f"best_{METRIC}"] for other in others], "to the bit"
-    assert [one["seed"] for one in last["seeds"]] == [5, 6, 7]
+    assert [one["score"] for one in last["by_seed"]] == [other[-1][f"best_{METRIC}"] for other in others], "to the bit"
+    assert [one["seed"] for one in last["by_seed"]] == [5, 6, 7]
     assert last["reason"] == "epochs"
 
 
 def test_a_trial_of_one_seed_says_nothing_of_seeds(study: Study, data: Prepared) -> None:
     result = trial(single(study, 0), data).step()
-    assert not [name for name in result if name.endswith("_std") or name == "seeds"]
+    assert not [name for name in result if name.endswith("_std") or name == "by_seed"]
 
 
 def test_a_saved_trial_goes_on_where_it_was(study: Study, data: Prepared, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_saved_trial_goes_on_where_it_was(study: Study, data: Prepared, tmp_pa
     first.save_checkpoint(str(tmp_path))
     torch.manual_seed(1)
     second.load_checkpoint(str(tmp_path))
-    names = (METRIC, f"{METRIC}_std", f"best_{METRIC}", f"best_{METRIC}_std", "seeds")
+    names = (METRIC, f"{METRIC}_std", f"best_{METRIC}", f"best_{METRIC}_std", "by_seed")
     assert [[one[name] for name in names] for one in run(second)] == [
         [one[name] for name in names] for one in whole[2:]
     ]
@@ -96,7 +96,7 @@ def test_a_saved_trial_goes_on_where_it_was(study: Study, data: Prepared, tmp_pa
     best = json.loads(state["configuration"])
     seeds = [json.loads(one["configuration"])["arguments"]["seed"] for one in state["seeds"]]
     assert seeds == [5, 6, 7]
-    assert best["arguments"]["seed"] == min(whole[1]["seeds"], key=lambda one: float(one["score"]))["seed"]
+    assert best["arguments"]["seed"] == min(whole[1]["by_seed"], key=lambda one: float(one["score"]))["seed"]
 
 
 def test_a_trial_goes_on_from_anothers_seeds_with_its_own_values(study: Study, data: Prepared, tmp_path: Path) -> None:
@@ -138,10 +138,10 @@ def test_seeds_that_converge_at_different_epochs(small: dict[str, Any], write: W
     study = Study.read(write(small))
     data = study.prepare()
     others, results = alone(study, data), run(trial(study, data))
-    assert [one["epochs"] for one in results[-1]["seeds"]] == [other[-1]["epoch"] for other in others]
+    assert [one["epochs"] for one in results[-1]["by_seed"]] == [other[-1]["epoch"] for other in others]
     assert len({other[-1]["epoch"] for other in others}) > 1
     assert results[-1]["reason"] == "converged"
-    assert [one["score"] for one in results[-1]["seeds"]] == [other[-1][f"best_{METRIC}"] for other in others]
+    assert [one["score"] for one in results[-1]["by_seed"]] == [other[-1][f"best_{METRIC}"] for other in others]
     last = [other[-1][METRIC] for other in others]
     assert results[-1][METRIC] == pytest.approx(statistics.fmean(last), rel=1e-12)
     assert [result["epoch"] for result in results[:-1]] == [*range(5, results[-1]["epoch"], 5)]
@@ -157,7 +157,7 @@ def outcome(study: Study, data: Prepared, folder: Path) -> Outcome:
     last = run(made)[-1]
     made.save_checkpoint(str(folder))
     best = {name.removeprefix("best_"): value for name, value in last.items() if name.startswith("best_val_")}
-    found = {"best_epoch": last["best_epoch"], "epochs": last["epoch"], "seeds": last["seeds"]}
+    found = {"best_epoch": last["best_epoch"], "epochs": last["epoch"], "seeds": last["by_seed"]}
     score = best[METRIC]
     return Outcome("t", 0, VALUES, COMPLETED, "all epochs done", score, best, checkpoint=str(folder), **found)
 
