@@ -93,7 +93,7 @@ def run_study(study: Study, data: Prepared, place: Place, console: Console, star
     found = search(study, data, place, tracker, console)
     print_summary(console, study.plan, found.outcomes, found.means)
     for winner in best_first(found.outcomes)[:1]:
-        print_report(console, found.report, winner.number, str(place.imputation))
+        print_report(console, found.report, winner.number, place.found(place.imputation))
     close(tracker, study, place, found)
     _print_files(console, place, tracker, time.monotonic() - started)
     return 128 + found.signal if found.signal else 0
@@ -125,6 +125,7 @@ def search(
     write_results(study, place, outcomes)
     report = write_best(study, data, place, outcomes)
     write_imputation(place, report)
+    place.publish()
     return Found(outcomes, means, report, watch.received)
 
 
@@ -152,7 +153,7 @@ def _fit(
     trainable = tune.with_resources(trainable, request(resources))
     run_config = tune.RunConfig(
         name=place.folder.name,
-        storage_path=str(place.folder.parent),
+        storage_path=place.storage,
         verbose=0,
         callbacks=[watch, tracking, shown, *([patience] if patience else [])],
         stop=Stopper(patience) if patience else None,
@@ -160,7 +161,7 @@ def _fit(
         checkpoint_config=tune.CheckpointConfig(num_to_keep=settings.scheduler.checkpoints, checkpoint_at_end=True),
     )
     if place.resume:
-        tuner = tune.Tuner.restore(str(place.folder), trainable=trainable, resume_unfinished=True)
+        tuner = tune.Tuner.restore(place.location, trainable=trainable, resume_unfinished=True)
     else:
         fitting = max(1, int(ray.cluster_resources()["CPU"] / settings.resources.cpu))
         tuner = tune.Tuner(
@@ -199,7 +200,7 @@ def trial_name(trial: RayTrial) -> str:
 
 def _open(tracker: Tracker, study: Study, data: Prepared, place: Place, more: Mapping[str, str]) -> None:
     tags = environment() | {"data_hash": data.content_hash(), "task": study.plan.template["task"]}
-    tags |= {"study": str(place.folder), "mechanism": study.mechanism, **more}
+    tags |= {"study": place.location, "mechanism": study.mechanism, **more}
     tracker.open_study(place.folder.name, study.resolved() | {"trials": study.trials}, tags, resume=place.resume)
     tracker.log_study(write_missing(data, place), {})
     for path in (place.settings, study.path, place.missing):
@@ -211,7 +212,7 @@ def close(tracker: Tracker, study: Study, place: Place, found: Found) -> None:
     ranked = best_first(found.outcomes)
     for one in ranked[: study.settings.keep]:
         if one.checkpoint:
-            tracker.log_file(Path(one.checkpoint) / CHECKPOINT, one.trial_id, "checkpoint")
+            tracker.log_file(place.local(f"{one.checkpoint}/{CHECKPOINT}"), one.trial_id, "checkpoint")
     for path in (place.best, place.table, place.text, place.imputation):
         if path.exists():
             tracker.log_file(path)
@@ -222,18 +223,19 @@ def close(tracker: Tracker, study: Study, place: Place, found: Found) -> None:
 
 
 def _print_files(console: Console, place: Place, tracker: Tracker, seconds: float) -> None:
-    best = [f"best: {place.best}", f"repeat it: {repeat_command(place)}"] if place.best.exists() else []
-    print_lines(console, place, tracker, [*best, f"all trials: {place.table}"], seconds)
+    best = [f"best: {place.found(place.best)}", repeat_line(place)] if place.best.exists() else []
+    print_lines(console, place, tracker, [*best, f"all trials: {place.found(place.table)}"], seconds)
 
 
-def repeat_command(place: Place) -> str:
-    """Return the command that repeats the winner."""
-    return f"{Path(sys.executable).name} -m dgm_ray.tasks.runner {place.best}"
+def repeat_line(place: Place) -> str:
+    """Return how to repeat the winner."""
+    how = "repeat it, with a copy" if place.mirror else "repeat it"
+    return f"{how}: {Path(sys.executable).name} -m dgm_ray.tasks.runner {place.given}"
 
 
 def print_lines(console: Console, place: Place, tracker: Tracker, lines: Sequence[str], seconds: float) -> None:
     """Print what there is and how to go on, and where MLflow has it."""
-    problem = f"warning: MLflow has not got everything ({tracker.problem}); {place.folder} has"
+    problem = f"warning: MLflow has not got everything ({tracker.problem}); {place.location} has"
     compare = f"compare them: {command('mlflow')} ui --backend-store-uri {place.tracking_uri}"
     for line in [*([problem] if tracker.problem else []), *lines, compare, f"took {seconds:.1f} s"]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
