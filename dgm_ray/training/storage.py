@@ -1,10 +1,14 @@
 """Files that are kept on a file system of pyarrow's, such as an object store."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from pyarrow import ArrowException, fs
+
+from dgm_ray.training.files import write_text
 
 _HERE = fs.LocalFileSystem()
 
@@ -39,6 +43,20 @@ def check_writable(storage: str) -> None:
     except (ArrowException, OSError, ValueError, ImportError) as error:
         number = error.errno if isinstance(error, OSError) else None
         raise OSError(os.strerror(number) if number else " ".join(str(error).split())) from None
+
+
+@contextmanager
+def probe(storage: str) -> Iterator[list[str]]:
+    """Write a file to a folder, which is made, and yield its path; nothing below an URI, which all can reach."""
+    if is_uri(storage):
+        yield []
+        return
+    path = Path(storage) / f".dgm_ray_{uuid4().hex}"
+    write_text(path, "?")
+    try:
+        yield [str(path)]
+    finally:
+        path.unlink()
 
 
 class Mirror:

@@ -66,7 +66,10 @@ def tune(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study of this name.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the study of this name first.")] = False,
     address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster (auto: the one of this node); Ray starts here by default.")
+        str | None,
+        typer.Option(
+            help="Of a Ray cluster (auto: the one of this node; local: none); RAY_ADDRESS, or else Ray starts here."
+        ),
     ] = None,
     tracking_uri: Annotated[
         str | None,

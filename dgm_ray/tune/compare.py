@@ -19,7 +19,7 @@ from dgm_ray.evaluation import Floats
 from dgm_ray.evaluation.imputation_report import overall
 from dgm_ray.tasks.progress import some
 from dgm_ray.training import write_json
-from dgm_ray.tune.cluster import placed
+from dgm_ray.tune.cluster import check_nodes, placed
 from dgm_ray.tune.comparison import Comparison
 from dgm_ray.tune.console import figure
 from dgm_ray.tune.imputation_grid import write_tables
@@ -73,6 +73,8 @@ class Compare:
 
         started: when, by time.monotonic. Raises UnfinishedError if no imputer got to the end.
         """
+        files = sorted({path for study in self._studies.values() for path in study.files})
+        check_nodes(files, self._place.storage)
         self._place.claim(self._comparison.node, self._resolved)
         write_json(self._place.settings, {"space": self._comparison.node, "settings": self._resolved})
         self._place.publish()

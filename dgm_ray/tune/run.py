@@ -20,7 +20,7 @@ from rich.console import Console
 from dgm_ray.data import Prepared
 from dgm_ray.evaluation import baseline
 from dgm_ray.evaluation.final_report import FinalReport
-from dgm_ray.tune.cluster import placed, request
+from dgm_ray.tune.cluster import check_nodes, placed, request
 from dgm_ray.tune.console import ConsoleCallback, print_report, print_summary
 from dgm_ray.tune.observer import Observer
 from dgm_ray.tune.outcomes import Outcome, best_first, number_of, outcome_of
@@ -89,6 +89,7 @@ def run_study(study: Study, data: Prepared, place: Place, console: Console, star
 
     started: when, by time.monotonic. Return the exit code: 0, or 128 plus the signal that stopped it.
     """
+    check_nodes(study.files, place.storage)
     tracker = Tracker(place.tracking_uri, study.settings.experiment, place.artifacts)
     found = search(study, data, place, tracker, console)
     print_summary(console, study.plan, found.outcomes, found.means)

@@ -72,5 +72,5 @@ def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
     assert [list(path.iterdir()) for path in tmp_path.iterdir()] == [[]]
     (tmp_path / "file").touch()
     for storage in (str(tmp_path / "file" / "x"), (tmp_path / "file" / "x").as_uri()):
-        with pytest.raises(OSError, match="^Not a directory$"):
+        with pytest.raises(OSError, match=r"^Not a directory$"):
             check_writable(storage)

@@ -63,9 +63,7 @@ def names(storage: str) -> set[str]:
 def tune(folder: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
     line = [sys.executable, "-m", "dgm_ray.tune", *map(str, arguments)]
     environment = ENVIRONMENT | KEYS
-    return subprocess.run(
-        line, capture_output=True, text=True, cwd=folder, timeout=150, check=False, env=environment
-    )
+    return subprocess.run(line, capture_output=True, text=True, cwd=folder, timeout=150, check=False, env=environment)
 
 
 def test_a_study_is_found_again_from_anywhere(storage: str, study: Study) -> None:
