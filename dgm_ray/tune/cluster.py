@@ -20,6 +20,7 @@ from dgm_ray.training.storage import probe
 from dgm_ray.tune.settings import Resources, bytes_of
 
 ADDRESS = "RAY_ADDRESS"
+TOKEN = "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"  # noqa: S105 (names, not a secret)
 CONNECT_SECONDS = 5.0
 SHARES = 10_000  # Ray counts in ten thousandths of a GPU
 NAMES = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}  # of resources, ours and Ray's
@@ -45,19 +46,25 @@ def start_ray(needed: Resources, address: str | None) -> None:
                 ray.init(address=address, include_dashboard=False, **quiet)
             else:
                 _knock(address)
-                ray.init(address=address, **quiet)
+                _join(address, given, quiet)
         except (OSError, ValueError) as error:
             raise StudyError(given, f"no Ray cluster answers ({error})", address) from None
-        except ray.exceptions.AuthenticationError:
-            rule = "the cluster wants a token: RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH=FILE with the cluster's"
-            raise StudyError(given, rule, address) from None
     check_fits(placed(needed), nodes())
+
+
+def _join(address: str, given: str, quiet: Mapping[str, Any]) -> None:
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        said = " ".join(str(error).split()).partition(". ")[0]
+        rule = f"Ray answers, but not to this process: if it wants a token, set {TOKEN} here as there ({said})"
+        raise StudyError(given, rule, address) from None
 
 
 def check_nodes(files: Sequence[str], storage: str) -> None:
     """Ask every other node for what trials need there; storage is the path of a folder, or an URI.
 
-    Raises StudyError for a file or a folder that a node does not see, and for a package that it lacks.
+    Raises StudyError for a file or a folder that a node does not see, and for a node without this library.
     """
     here = ray.get_runtime_context().get_node_id()
     there = [node for node in ray.nodes() if node["Alive"]]
@@ -66,18 +73,20 @@ def check_nodes(files: Sequence[str], storage: str) -> None:
         return
     with probe(storage) as probed:
         task = ray.remote(num_cpus=0, max_retries=0)(_lacking)
-        asked = {
-            node["NodeManagerAddress"]: task.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote([*files, *probed])
+        asked = [
+            task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
             for node in others
-        }
-        lacking = {address: _answer(address, answer) for address, answer in asked.items()}
+        ]
+        answers = [_answer(one) for one in [one.remote([*files, *probed]) for one in asked]]
+    for node, answer in zip(others, answers, strict=True):
+        if isinstance(answer, str):
+            raise StudyError(f"node {node['NodeManagerAddress']}", f"cannot run a trial ({answer})")
     for path in (*files, *probed):
-        if without := [address for address, paths in lacking.items() if path in paths]:
-            which = f"{len(without)} of {some(len(there), 'node')}: {', '.join(without)}"
-            if path in files:
-                raise StudyError(path, f"a trial reads this file where it runs, and it is not on {which}")
+        without = [node["NodeManagerAddress"] for node, paths in zip(others, answers, strict=True) if path in paths]
+        which = f"{len(without)} of {some(len(there), 'node')}: {', '.join(without)}"
+        if without and path in files:
+            raise StudyError(path, f"a trial reads this file where it runs, and it is not on {which}")
+        if without:
             rule = f"should be a folder that all nodes share, or an URI, and is not seen by {which}"
             raise StudyError("--storage", rule, storage)
 
@@ -86,13 +95,12 @@ def _lacking(paths: Sequence[str]) -> list[str]:
     return [path for path in paths if not Path(path).exists()]
 
 
-def _answer(address: str, answer: Any) -> list[str]:
-    """Return what a node lacks."""
+def _answer(asked: Any) -> list[str] | str:
+    """Return what a node lacks, or why it cannot answer."""
     try:
-        found: list[str] = ray.get(answer)
+        found: list[str] = ray.get(asked)
     except ray.exceptions.RayError as error:
-        said = str(error).strip().splitlines()[-1]
-        raise StudyError(f"node {address}", f"cannot run a trial ({said})") from None
+        return str(error).strip().splitlines()[-1]
     return found
 
 
