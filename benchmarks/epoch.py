@@ -44,7 +44,7 @@ from dgm_ray.data import Metadata
 from dgm_ray.data.variable import Variable
 from dgm_ray.models import build_architecture
 from dgm_ray.models.gan import GAN
-from dgm_ray.training import Loop
+from dgm_ray.training import Loop, TensorRows
 
 CREDIT = Path(__file__).resolve().parents[2] / "shared" / "data" / "credit" / "features.npy"
 NOISE = HIDDEN = 50
@@ -116,7 +116,7 @@ def ours(features: Tensor, batch_size: int) -> Epoch:
     metadata = Metadata(variables, len(features))  # the example does not take the variables' types into account
     torch.manual_seed(0)
     gan = build_architecture(GAN, ARCHITECTURE, {"metadata": metadata}, {})
-    return Loop(gan.model, gan.phases, features, batch_size, seed=0)
+    return Loop(gan.model, gan.phases, TensorRows(features), batch_size, seed=0)
 
 
 def plain(features: Tensor, batch_size: int, data: Iterable[Tensor], *, lean: bool = False) -> Epoch:

@@ -32,7 +32,7 @@ from dgm_ray.data import Metadata
 from dgm_ray.data.variable import Variable
 from dgm_ray.models import ARAE, GAIN, GAN, VAE, MedGAN, build_architecture
 from dgm_ray.nn import ZeroImputation
-from dgm_ray.training import Loop
+from dgm_ray.training import Loop, TensorRows
 
 NOISE = CODE = 16
 HIDDEN = 50
@@ -194,7 +194,7 @@ def ours(model: Any, features: Tensor, batch_size: int) -> Epoch:
     torch.manual_seed(0)
     made = build_architecture(model, components(model), {"metadata": metadata}, {})
     fill = ZeroImputation() if model is GAIN else None
-    return Loop(made.model, made.phases, features, batch_size, seed=0, imputation=fill)
+    return Loop(made.model, made.phases, TensorRows(features), batch_size, seed=0, imputation=fill)
 
 
 PLAIN: dict[Any, Callable[[int], list[Any]]] = {

@@ -33,7 +33,7 @@ from dgm_ray.space import read_file
 from dgm_ray.tasks.arrays import read_scaler
 from dgm_ray.tasks.trained import device_of
 from dgm_ray.tasks.training_task import TrainingTask
-from dgm_ray.training import Loop, Training
+from dgm_ray.training import Loop, TensorRows, Training
 from dgm_ray.training.training import Measure
 
 
@@ -102,11 +102,10 @@ class TrainTask(TrainingTask):
         loop = Loop(
             architecture.model,
             self._phases(architecture),
-            features,
+            TensorRows(features, labels),
             self.batch_size,
             seed=seed,
             imputation=None if self.imputation is None else fill,
-            labels=labels,
         )
         return self.training(architecture, loop, self._judge(architecture, seen), seed, configuration)
 

@@ -14,39 +14,24 @@ import torch
 from torch import Tensor, nn
 
 from dgm_ray.models import Batch, Phase, Probed, parameters_of
+from dgm_ray.training.rows import Rows, part_sizes
 
 Imputation = Callable[[Tensor, Tensor], Tensor]
 
 
 def batches(
-    features: Tensor,
-    batch_size: int,
-    *,
-    seed: int,
-    epoch: int,
-    imputation: Imputation | None = None,
-    join_last: bool = False,
-    labels: Tensor | None = None,
+    rows: Rows, batch_size: int, *, seed: int, epoch: int, imputation: Imputation | None = None, join_last: bool = False
 ) -> Iterator[Batch]:
-    """Yield (rows, num_features) features in batches, in an order that depends on ``seed`` and ``epoch`` alone.
+    """Yield the batches of an epoch.
 
     imputation: fills the missing (NaN) cells of a batch, anew each time; None promises that there are none.
-    join_last: a single row that would be left over joins the batch before it (batch normalisation cannot train on one).
-    labels: (rows,) of a conditional architecture.
     """
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-    order = torch.randperm(len(features), generator=generator).to(features.device)
-    parts = list(order.split(batch_size))
-    if join_last and len(parts) > 1 and len(parts[-1]) == 1:
-        parts[-2:] = [torch.cat(parts[-2:])]
-    for part in parts:
-        batch = features.index_select(0, part)  # (batch, num_features)
-        theirs = None if labels is None else labels.index_select(0, part)  # (batch,)
+    for features, labels in rows.parts(batch_size, seed=seed, epoch=epoch, join_last=join_last):
         if imputation is None:
-            yield Batch(batch, labels=theirs)
+            yield Batch(features, labels=labels)
         else:
-            mask = batch.isnan().to(batch.dtype)
-            yield Batch(imputation(batch, mask), mask, theirs)
+            mask = features.isnan().to(features.dtype)
+            yield Batch(imputation(features, mask), mask, labels)
 
 
 def schedule(phases: Sequence[Phase], data: Iterator[Batch], cycles: int, empty: Batch) -> Iterator[tuple[int, Batch]]:
@@ -71,8 +56,8 @@ def schedule(phases: Sequence[Phase], data: Iterator[Batch], cycles: int, empty:
 class Loop:
     """Train a model's phases, an epoch a call.
 
-    features: the training rows, on the device where the model is. batch_size: rows of a batch, and of the batches of
-    phases that take no data. seed: of the order of rows. imputation, labels: see ``batches``.
+    rows: to train on; their batches come on the device where the model is. batch_size: rows of a batch, and of the
+    batches of phases that take no data. seed: of the order of rows. imputation: see ``batches``.
     """
 
     finished = False  # there is always another epoch
@@ -81,18 +66,16 @@ class Loop:
         self,
         model: nn.Module,
         phases: Sequence[Phase],
-        features: Tensor,
+        rows: Rows,
         batch_size: int,
         *,
         seed: int,
         imputation: Imputation | None = None,
-        labels: Tensor | None = None,
     ) -> None:
-        self._model, self._phases, self._features = model, phases, features
+        self._model, self._phases, self._rows = model, phases, rows
         self._batch_size, self._seed, self._imputation = batch_size, seed, imputation
-        self._labels = labels
         self._parameters = [parameters_of(phase.optimizer) for phase in phases]
-        self._empty = Batch(torch.empty(batch_size, 0, device=features.device))
+        self._empty = Batch(torch.empty(batch_size, 0, device=rows.device))
         self._join_last = any(isinstance(module, nn.BatchNorm1d) for module in model.modules())
 
     def __call__(self, epoch: int) -> dict[str, float]:
@@ -101,7 +84,7 @@ class Loop:
         A phase that had no step in this epoch is left out.
         """
         self._model.train()
-        totals = [torch.zeros((), device=self._features.device) for _ in self._phases]
+        totals = [torch.zeros((), device=self._rows.device) for _ in self._phases]
         counts = [0] * len(self._phases)
         for index, batch in self._steps(epoch):
             loss = self._step(index, batch)
@@ -133,20 +116,18 @@ class Loop:
 
     @property
     def _num_batches(self) -> int:
-        rows, size = len(self._features), self._batch_size
-        return -(-rows // size) - (self._join_last and rows > size and rows % size == 1)
+        return len(part_sizes(len(self._rows), self._batch_size, join_last=self._join_last))
 
     def _steps(self, epoch: int) -> Iterator[tuple[int, Batch]]:
         data = batches(
-            self._features,
+            self._rows,
             self._batch_size,
             seed=self._seed,
             epoch=epoch,
             imputation=self._imputation,
             join_last=self._join_last,
-            labels=self._labels,
         )
-        return schedule(self._phases, data, -(-len(self._features) // self._batch_size), self._empty)
+        return schedule(self._phases, data, -(-len(self._rows) // self._batch_size), self._empty)
 
     def _step(self, index: int, batch: Batch) -> Tensor:
         phase = self._phases[index]

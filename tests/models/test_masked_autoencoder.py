@@ -64,9 +64,9 @@ def test_it_learns_what_others_tell(md7: Metadata) -> None:
     rows[np.arange(400), 3 + (rows[:, 0] * 2.999).astype(int)] = 1
     rows[np.arange(400), 7] = 1
     architecture = made(md7, hide_probability=0.3)
-    from dgm_ray.training import Loop
+    from dgm_ray.training import Loop, TensorRows
 
-    loop = Loop(architecture.model, architecture.phases, torch.from_numpy(rows), 50, seed=0)
+    loop = Loop(architecture.model, architecture.phases, TensorRows(torch.from_numpy(rows)), 50, seed=0)
     for epoch in range(1, 61):
         loop(epoch)
     mask = torch.zeros(400, 13)

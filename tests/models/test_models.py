@@ -23,7 +23,7 @@ from dgm_ray.models import (
     parameters_of,
 )
 from dgm_ray.nn import SoftmaxSampling, ZeroImputation
-from dgm_ray.training import Loop, modules_of
+from dgm_ray.training import Loop, TensorRows, modules_of
 
 Make = Callable[..., Architecture]
 NodeOf = Callable[..., dict[str, Any]]
@@ -45,7 +45,7 @@ def moved(made: Architecture, before: dict[str, dict[str, Tensor]]) -> set[str]:
 def step(made: Architecture, phase: Phase, rows: Tensor) -> None:
     """One step of one phase, on rows of which some cells are missing."""
     rows = rows.masked_fill(missing(rows) != 0, torch.nan)
-    Loop(made.model, [phase._replace(steps=1)], rows, len(rows), seed=0, imputation=ZeroImputation())(1)
+    Loop(made.model, [phase._replace(steps=1)], TensorRows(rows), len(rows), seed=0, imputation=ZeroImputation())(1)
 
 
 def missing(rows: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from dgm_ray.errors import ConfigurationError
 from dgm_ray.models import ARAE, GAIN, GAN, MODELS, VAE, Architecture, AutoEncoder, Batch, build_architecture
 from dgm_ray.models import gan as gan_module
 from dgm_ray.registry import Scope, build
-from dgm_ray.training import Loop
+from dgm_ray.training import Loop, TensorRows
 
 Make = Callable[..., Architecture]
 NodeOf = Callable[..., dict[str, Any]]
@@ -195,7 +195,7 @@ def test_defect_04_conditional_models_train_and_heed_the_label(
     assert not made.unused
     rows = torch.from_numpy(rows7)
     labels = torch.arange(120).remainder(classes).float()
-    losses = Loop(made.model, made.phases, rows, 32, seed=0, labels=labels)(1)
+    losses = Loop(made.model, made.phases, TensorRows(rows, labels), 32, seed=0)(1)
     assert all(torch.tensor(loss).isfinite() for loss in losses.values())
     made.model.eval()
     both = []

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dgm_ray.models import Batch, Phase
-from dgm_ray.training import Loop, batches
+from dgm_ray.training import Loop, TensorRows, batches
 
 GAN, MEDGAN, GAIN, AE = "D G-", "A D G-", "D G", "A"  # a minus: takes no data
 
@@ -32,7 +32,7 @@ class Recorder:
     def run(self, rows: int, batch_size: int, *, seed: int = 0, epoch: int = 1) -> dict[str, float]:
         self.steps.clear()
         features = torch.arange(rows, dtype=torch.float32)[:, None]
-        return Loop(self.model, self.phases, features, batch_size, seed=seed)(epoch)
+        return Loop(self.model, self.phases, TensorRows(features), batch_size, seed=seed)(epoch)
 
     def trace(self, batch_size: int) -> str:
         """Return such as "D6 G D2": rows of a batch, if there are any."""
@@ -84,7 +84,7 @@ def test_schedules_and_no_loss_is_lost(names: str, steps: list[int], trace: str)
 @pytest.mark.parametrize(("names", "steps", "trace"), SCHEDULES)
 def test_a_probe_knows_the_steps_of_an_epoch(names: str, steps: list[int], trace: str) -> None:
     recorder = Recorder(names, steps)
-    probed = Loop(recorder.model, recorder.phases, torch.zeros(20, 1), 6, seed=0).probe(3)
+    probed = Loop(recorder.model, recorder.phases, TensorRows(torch.zeros(20, 1)), 6, seed=0).probe(3)
     assert probed.steps == len(trace.split())
     assert len(recorder.steps) == (3 + 1) * sum(steps), "so many cycles, and one that warms up"
     assert (probed.seconds > 0) == bool(trace)
@@ -93,7 +93,8 @@ def test_a_probe_knows_the_steps_of_an_epoch(names: str, steps: list[int], trace
 def test_a_probe_sees_that_a_row_left_over_joins_a_batch_and_what_the_optimizer_holds() -> None:
     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     optimizer = torch.optim.Adam(model.parameters())
-    loop = Loop(model, [Phase("a", optimizer, lambda batch: model(batch.features).sum())], torch.rand(9, 3), 4, seed=0)
+    phase = Phase("a", optimizer, lambda batch: model(batch.features).sum())
+    loop = Loop(model, [phase], TensorRows(torch.rand(9, 3)), 4, seed=0)
     probed = loop.probe(5)
     assert probed.steps == 2, "of 4 and 5 rows"
     assert probed.optimizer == 4 * (2 * (3 * 2 + 2 + 2 + 2) + 4), (
@@ -108,7 +109,8 @@ def test_the_trace_of_full_batches_only() -> None:
 
 
 def order(rows: int, batch_size: int, *, seed: int, epoch: int) -> list[float]:
-    parts = batches(torch.arange(rows, dtype=torch.float32)[:, None], batch_size, seed=seed, epoch=epoch)
+    features = torch.arange(rows, dtype=torch.float32)[:, None]
+    parts = batches(TensorRows(features), batch_size, seed=seed, epoch=epoch)
     return [row for part in parts for row in part.features[:, 0].tolist()]
 
 
@@ -158,7 +160,7 @@ def test_missing_cells_are_filled_batch_by_batch() -> None:
         calls.append((batch.clone(), mask.clone()))
         return torch.where(mask != 0, -1.0, batch)
 
-    parts = list(batches(features, 3, seed=0, epoch=1, imputation=imputation))
+    parts = list(batches(TensorRows(features), 3, seed=0, epoch=1, imputation=imputation))
     assert [part.rows for part in parts] == [3, 3, 2]
     assert sum(int(mask.sum()) for _, mask in calls) == 4
     for (given_features, given_mask), part in zip(calls, parts, strict=True):
@@ -168,7 +170,7 @@ def test_missing_cells_are_filled_batch_by_batch() -> None:
         assert torch.equal(part.features == -1, given_mask == 1)
         assert torch.equal(part.features[given_mask == 0], given_features[given_mask == 0])
     assert features.isnan().sum() == 4, "the table itself stays as it is"
-    assert all(part.missing_mask is None for part in batches(features.nan_to_num(), 3, seed=0, epoch=1))
+    assert all(part.missing_mask is None for part in batches(TensorRows(features.nan_to_num()), 3, seed=0, epoch=1))
 
 
 def test_a_noisy_imputation_is_drawn_anew() -> None:
@@ -176,7 +178,12 @@ def test_a_noisy_imputation_is_drawn_anew() -> None:
     seen = []
     recorder = Recorder(AE, [1])
     loop = Loop(
-        recorder.model, recorder.phases, features, 4, seed=0, imputation=lambda batch, mask: torch.rand_like(batch)
+        recorder.model,
+        recorder.phases,
+        TensorRows(features),
+        4,
+        seed=0,
+        imputation=lambda batch, mask: torch.rand_like(batch),
     )
     for epoch in (1, 2):
         loop(epoch)
@@ -195,7 +202,7 @@ def test_a_step_is_a_gradient_step_of_its_phase_in_training_mode() -> None:
         return (model(batch.features) - 1).square().mean()
 
     phase = Phase("it", torch.optim.SGD(model.parameters(), lr=0.1), loss)
-    found = Loop(model, [phase], features, 3, seed=0)(1)
+    found = Loop(model, [phase], TensorRows(features), 3, seed=0)(1)
     assert found["it_loss"] == pytest.approx((0.25 + 0 + 0.25) / 3)
     gradient = 2 * (-0.5 * 1 + 0 * 2 + 0.5 * 3) / 3
     assert model.weight.item() == pytest.approx(0.5 - 0.1 * gradient)
