@@ -60,11 +60,16 @@ def tune(
         typer.Option("--kind", metavar="COLUMN=KIND", help="numerical, binary or categorical, if not as inferred."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the study; the file's name by default.")] = None,
-    storage: Annotated[Path, typer.Option(help="The folder in which the study gets a folder.")] = Path("results"),
+    storage: Annotated[
+        str, typer.Option(help="Where the study gets a folder: a folder, or an URI of pyarrow's such as s3://bucket/x.")
+    ] = "results",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study of this name.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the study of this name first.")] = False,
     address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster (auto: the one of this node); Ray starts here by default.")
+        str | None,
+        typer.Option(
+            help="Of a Ray cluster (auto: the one of this node; local: none); RAY_ADDRESS, or else Ray starts here."
+        ),
     ] = None,
     tracking_uri: Annotated[
         str | None,
@@ -112,7 +117,7 @@ def tune(
         kind = Comparison if is_comparison(space) else Study
         searched = kind.read(space, assignments or [], source=source, samples=samples, seed=seed)
         uri = tracking_uri or f"sqlite:///{Path('mlflow.db').absolute()}"
-        place = Place(storage.absolute() / (name or space.stem), uri, resume=resume, overwrite=overwrite)
+        place = Place.of(storage, name or space.stem, uri, resume=resume, overwrite=overwrite)
         code = _foresee(searched) if plan else _check(searched) if check else _run(searched, place, address, started)
     gc.freeze()  # this process ends: looking through all its objects for garbage takes Python more than a second
     raise SystemExit(code)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ray.train._internal.session import _TrainingResult
@@ -15,7 +14,7 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from dgm_ray.errors import StudyError
 from dgm_ray.tune.journal import COMPLETE, ERROR, Decisions, Journaled, values_of
-from dgm_ray.tune.kept import folders_of, last_whole, reported, trial_name
+from dgm_ray.tune.kept import Local, folders_of, last_whole, reported, trial_name
 from dgm_ray.tune.plan import Plan
 
 
@@ -23,8 +22,8 @@ class Proposals(SearchAlgorithm):  # type: ignore[misc]
     """Asks a search for trials; the search and the scheduler of a study that is resumed are brought to where they were.
 
     search, scheduler: Ray's, new; a new search of the same seed proposes the same again, whatever the number of
-    samples. decisions: of the study so far, empty for a new one. folder: of the study. limit: trials at a time, None:
-    all at once. changing: the values of a trial may have changed while it ran.
+    samples. decisions: of the study so far, empty for a new one. local: as ``Place.local``. limit: trials at a time,
+    None: all at once. changing: the values of a trial may have changed while it ran.
     """
 
     def __init__(
@@ -33,13 +32,13 @@ class Proposals(SearchAlgorithm):  # type: ignore[misc]
         scheduler: Journaled,
         decisions: Decisions,
         plan: Plan,
-        folder: Path,
+        local: Local,
         *,
         limit: int | None,
         changing: bool,
     ) -> None:
         self._search, self._scheduler, self._decisions = search, scheduler, decisions
-        self._plan, self._folder, self._limit, self._changing = plan, folder, limit, changing
+        self._plan, self._local, self._limit, self._changing = plan, local, limit, changing
         self._waiting: list[RayTrial] = []  # those that the study had
         self._live: set[str] = set()
         self._proposed = self._total = 0
@@ -136,8 +135,8 @@ class Proposals(SearchAlgorithm):  # type: ignore[misc]
 
     def _bring_back(self, trial: RayTrial, result: dict[str, Any]) -> None:
         """Give a trial its last result and its checkpoints; one that was stopped and has all its epochs has ended."""
-        folders = folders_of(trial, self._folder)
-        last = None if trial.is_finished() else last_whole(folders)
+        folders = folders_of(trial)
+        last = None if trial.is_finished() else last_whole(folders, self._local)
         if last is not None and self._is_of(last[1], trial):
             index, state = last
             folders = folders[: index + 1]
@@ -162,14 +161,14 @@ class Proposals(SearchAlgorithm):  # type: ignore[misc]
         named = "schedule" in state and state["schedule"]
         return bool(named and (self._changing or state["schedule"][-1]["values"] == values_of(trial)))
 
-    def _register(self, trial: RayTrial, folders: Sequence[Path], result: dict[str, Any]) -> None:
+    def _register(self, trial: RayTrial, folders: Sequence[str], result: dict[str, Any]) -> None:
         """Tell Ray of a trial's checkpoints, and from which number on new ones are counted."""
         for folder in folders:
-            found = Checkpoint(str(folder), trial.storage.storage_filesystem)
+            found = Checkpoint(folder, trial.storage.storage_filesystem)
             trial.run_metadata.checkpoint_manager.register_checkpoint(_TrainingResult(found, dict(result)))
-        there = folders_of(trial, self._folder)
+        there = folders_of(trial)
         if there:
-            trial.storage.current_checkpoint_index = int(there[-1].name.rpartition("_")[2])
+            trial.storage.current_checkpoint_index = int(there[-1].rpartition("_")[2])
 
 
 class _Stopping:

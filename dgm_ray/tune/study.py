@@ -12,7 +12,7 @@ from torch import nn
 from dgm_ray.data import Files, Metadata, Prepared
 from dgm_ray.errors import ConfigurationError
 from dgm_ray.models import Architecture, count_parameters
-from dgm_ray.registry import TASKS, absolute_paths, call, check_keys, parameters
+from dgm_ray.registry import TASKS, absolute_paths, call, check_keys, parameters, paths_in
 from dgm_ray.space import Draw, Place, assign, corners, draws_of, fill, read_draws, read_file
 from dgm_ray.tasks import train, train_imputer  # noqa: F401 (registers what a trial can be)
 from dgm_ray.tasks.training_task import TrainingTask
@@ -108,6 +108,13 @@ class Study:
         """The name of what hides cells, "" for files that were masked beforehand."""
         data = self._corners[0].data
         return "" if isinstance(data, Files) else type(data.missing).__name__
+
+    @property
+    def files(self) -> list[str]:
+        """The files that a trial reads on its node, absolute. The table is none of them: trials get it from Ray."""
+        task, given = TASKS.get(self.plan.template["task"], "trial.task"), self.node["trial"]["arguments"]
+        own = {name: value for name, value in given.items() if name != "data"}
+        return sorted(set(paths_in(absolute_paths(own, task), task)))
 
     def prepare(self, data: Prepared | None = None) -> Prepared:
         """Read the table once, split it and hide its cells, and check that every corner of the space fits it.

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pyarrow.fs import LocalFileSystem
 from ray.tune.experiment import Experiment
 from ray.tune.experiment import Trial as RayTrial
 
@@ -64,14 +65,14 @@ class Tune:
             self.scheduler,
             self.decisions,
             study.plan,
-            folder,
+            Path,
             limit=None if scheduler.together else slots,
             changing=False,
         )
         space = param_space(study.plan)
         self.proposals.set_search_properties(None, None, space)
         named = {"trial_name_creator": trial_name, "trial_dirname_creator": trial_name}
-        experiment = Experiment(folder.name, Trial, config=space, num_samples=samples, storage_path=folder, **named)
+        experiment = Experiment(folder.name, Trial, config=space, num_samples=samples, storage_path=folder.parent, **named)
         self.epochs: dict[RayTrial, int] = {}
         self.trained: list[int] = []
         self.proposals.add_configurations([experiment])
@@ -333,9 +334,12 @@ def made(number: int, score: float, folder: Path, *, finished: bool = True, chec
     for index in range(2):
         (folder / f"trial_{number:04d}" / f"checkpoint_{index:06d}").mkdir(parents=True)
     path = checkpoint or folder / f"trial_{number:04d}" / "checkpoint_000001"
-    tag = f"{number}_x"
     return SimpleNamespace(
-        experiment_tag=tag, score=score, is_finished=lambda: finished, checkpoint=SimpleNamespace(path=str(path))
+        experiment_tag=f"{number}_x",
+        score=score,
+        is_finished=lambda: finished,
+        checkpoint=SimpleNamespace(path=str(path)),
+        storage=SimpleNamespace(storage_filesystem=LocalFileSystem(), experiment_fs_path=str(folder)),
     )
 
 
@@ -354,7 +358,7 @@ def test_the_best_keep_their_checkpoints_and_those_that_another_needs(tmp_path: 
     copy = Hashed(
         **vars(made(5, 9.0, tmp_path, finished=False, checkpoint=tmp_path / "trial_0000" / "checkpoint_000001"))
     )
-    collector = Collector(2, tmp_path, outcome)
+    collector = Collector(2, outcome)
     collector.on_step_begin(0, [*ended, copy])
     assert left() == ["0", "3", "4", "5"], "two of the best, what runs, and what it was given"
     assert [path.name for path in (tmp_path / "trial_0000").iterdir()] == ["checkpoint_000001"]
