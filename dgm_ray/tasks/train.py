@@ -33,7 +33,7 @@ from dgm_ray.space import read_file
 from dgm_ray.tasks.arrays import read_scaler
 from dgm_ray.tasks.trained import device_of
 from dgm_ray.tasks.training_task import TrainingTask
-from dgm_ray.training import Loop, TensorRows, Training
+from dgm_ray.training import WORKERS, Averaging, Loop, Part, TensorRows, Training, check_split, split
 from dgm_ray.training.training import Measure
 
 
@@ -85,7 +85,12 @@ class TrainTask(TrainingTask):
                 raise ConfigurationError(name, "belongs to files of features; a source has its own", str(given))
         return self.data.prepare()
 
-    def start(self, data: Prepared | None = None, configuration: Mapping[str, Any] | None = None) -> Training:
+    def start(
+        self,
+        data: Prepared | None = None,
+        configuration: Mapping[str, Any] | None = None,
+        part: Part | None = None,
+    ) -> Training:
         data = data or self.prepare()
         self.check_data(data)
         seed = self.settle()
@@ -99,15 +104,21 @@ class TrainTask(TrainingTask):
             numbers = class_numbers(data.train.labels, data.metadata.num_classes, "data: labels")
             labels = torch.as_tensor(numbers, dtype=torch.float32, device=device)
         seen = Seen(data.metadata, data.validation, fill, device, architecture.conditional)
+        phases = self._phases(architecture)
+        if part is not None:
+            self._check_batch(part.workers)
+            phases = split(phases, architecture.model, part, self._sample(architecture, data.metadata, device, part))
         loop = Loop(
             architecture.model,
-            self._phases(architecture),
+            phases,
             TensorRows(features, labels),
             self.batch_size,
             seed=seed,
             imputation=None if self.imputation is None else fill,
         )
-        return self.training(architecture, loop, self._judge(architecture, seen), seed, configuration)
+        epochs = loop if part is None or part.alone else Averaging(loop, device, part.workers)
+        measure = self._judge(architecture, seen) if part is None or part.rank == 0 else _nothing
+        return self.training(architecture, epochs, measure, seed, configuration)
 
     def assemble(
         self, metadata: Metadata, means_and_modes: NDArray[Any], scaler: MinMaxScaler | None = None
@@ -128,6 +139,33 @@ class TrainTask(TrainingTask):
             names = data.metadata.names_of(data.train.incomplete)
             rule = "training rows have missing cells and the model cannot take them: give an `imputation` layer"
             raise DataError(f"data: {', '.join(names)}", rule)
+
+    def check_workers(self, data: Prepared, workers: int) -> None:
+        self._check_batch(workers)
+        on_cpu = replace(self, device="cpu")
+        architecture = on_cpu.assemble(data.metadata, data.means_and_modes, data.scaler)
+        part, device = Part(0, workers), torch.device("cpu")
+        sample = self._sample(architecture, data.metadata, device, part)
+        check_split(architecture.phases, architecture.model, workers, sample)
+
+    def _check_batch(self, workers: int) -> None:
+        if workers > self.batch_size:
+            raise ConfigurationError(WORKERS, f"should be at most the {self.batch_size} rows of a batch", workers)
+
+    def _sample(self, architecture: Architecture, metadata: Metadata, device: torch.device, part: Part) -> Batch:
+        """Return a few random rows, as a loss sees them, of which each has more missing cells than the one before."""
+        random, rows = torch.Generator().manual_seed(0), 4 * part.workers + 1
+        features = torch.rand(rows, metadata.num_features, generator=random)
+        shares = torch.linspace(0, 1, rows)[:, None]  # (rows, 1)
+        mask = (torch.rand(features.shape, generator=random) < shares).to(features.dtype)
+        labels = torch.randint(metadata.num_classes, (rows,), generator=random) if architecture.conditional else None
+        labels = None if labels is None else labels.to(device, torch.float32)
+        features, mask = features.to(device), mask.to(device)
+        if self.imputation is None:
+            return Batch(features, labels=labels)
+        fill: Any = architecture.fill
+        with torch.random.fork_rng([] if device.type == "cpu" else [device]):
+            return Batch(fill(features.masked_fill(mask != 0, torch.nan), mask), mask, labels)
 
     def measures(self, architecture: Architecture) -> list[str]:
         known = measures_of(architecture.model)
@@ -191,6 +229,10 @@ class TrainTask(TrainingTask):
         if isinstance(self.architecture, str):
             return read_file(self.architecture), self.architecture
         return self.architecture, "architecture"
+
+
+def _nothing(model: nn.Module) -> dict[str, float]:
+    return {}
 
 
 def _val_loss_name(architecture: Architecture) -> str:

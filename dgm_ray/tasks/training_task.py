@@ -22,7 +22,7 @@ from dgm_ray.registry import NonNegativeFloat, NonNegativeInt, PositiveInt, regi
 from dgm_ray.tasks.csv_log import CSVLog
 from dgm_ray.tasks.progress import shown, steps_shown
 from dgm_ray.tasks.trained import Device, device_of
-from dgm_ray.training import DIVERGED, Training, read_checkpoint, write_checkpoint
+from dgm_ray.training import DIVERGED, Part, Training, read_checkpoint, write_checkpoint
 from dgm_ray.training.training import Epochs, Measure
 
 
@@ -111,13 +111,23 @@ class TrainingTask(ABC):
         """
 
     @abstractmethod
-    def start(self, data: Prepared | None = None, configuration: Mapping[str, Any] | None = None) -> Training:
+    def start(
+        self,
+        data: Prepared | None = None,
+        configuration: Mapping[str, Any] | None = None,
+        part: Part | None = None,
+    ) -> Training:
         """Return the training, ready for its first epoch.
 
         data: already prepared, as a study's trials get it. configuration: of this task, for the checkpoints.
+        part: of each batch, if several workers train together; the first of them measures.
 
         Raises ConfigurationError or DataError, and leaves torch's seed and threads set.
         """
+
+    @abstractmethod
+    def check_workers(self, data: Prepared, workers: int) -> None:
+        """Raise ConfigurationError unless several workers can train together."""
 
     def check_metric(self, architecture: Architecture, place: str = "keep_checkpoint_by_metric") -> None:
         """Raise unless the model reports the metric; ``place`` is where the user chose it."""

@@ -4,25 +4,31 @@ from dgm_ray.training.checkpoints import load_states, modules_of, read_checkpoin
 from dgm_ray.training.files import append_line, atomic, write_json, write_text
 from dgm_ray.training.loop import Loop, batches, schedule
 from dgm_ray.training.rows import Rows, TensorRows, part_sizes
+from dgm_ray.training.split import WORKERS, Averaging, Part, check_split, split
 from dgm_ray.training.training import CONVERGED, DIVERGED, EARLY, Best, Training
 
 __all__ = [
     "CONVERGED",
     "DIVERGED",
     "EARLY",
+    "WORKERS",
+    "Averaging",
     "Best",
     "Loop",
+    "Part",
     "Rows",
     "TensorRows",
     "Training",
     "append_line",
     "atomic",
     "batches",
+    "check_split",
     "load_states",
     "modules_of",
     "part_sizes",
     "read_checkpoint",
     "schedule",
+    "split",
     "write_checkpoint",
     "write_json",
     "write_text",
