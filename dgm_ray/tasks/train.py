@@ -33,7 +33,7 @@ from dgm_ray.space import read_file
 from dgm_ray.tasks.arrays import read_scaler
 from dgm_ray.tasks.trained import device_of
 from dgm_ray.tasks.training_task import TrainingTask
-from dgm_ray.training import WORKERS, Averaging, Loop, Part, TensorRows, Training, check_split, split
+from dgm_ray.training import WORKERS, Averaging, Loop, Part, TensorRows, Training, check_split, sample_of, split
 from dgm_ray.training.training import Measure
 
 
@@ -107,7 +107,8 @@ class TrainTask(TrainingTask):
         phases = self._phases(architecture)
         if part is not None:
             self._check_batch(part.workers)
-            phases = split(phases, architecture.model, part, self._sample(architecture, data.metadata, device, part))
+            sample = self._sample(architecture, data.metadata, device, part.workers)
+            phases = split(phases, architecture.model, part, sample)
         loop = Loop(
             architecture.model,
             phases,
@@ -144,28 +145,17 @@ class TrainTask(TrainingTask):
         self._check_batch(workers)
         on_cpu = replace(self, device="cpu")
         architecture = on_cpu.assemble(data.metadata, data.means_and_modes, data.scaler)
-        part, device = Part(0, workers), torch.device("cpu")
-        sample = self._sample(architecture, data.metadata, device, part)
+        sample = self._sample(architecture, data.metadata, torch.device("cpu"), workers)
         check_split(architecture.phases, architecture.model, workers, sample)
 
     def _check_batch(self, workers: int) -> None:
         if workers > self.batch_size:
             raise ConfigurationError(WORKERS, f"should be at most the {self.batch_size} rows of a batch", workers)
 
-    def _sample(self, architecture: Architecture, metadata: Metadata, device: torch.device, part: Part) -> Batch:
-        """Return a few random rows, as a loss sees them, of which each has more missing cells than the one before."""
-        random, rows = torch.Generator().manual_seed(0), 4 * part.workers + 1
-        features = torch.rand(rows, metadata.num_features, generator=random)
-        shares = torch.linspace(0, 1, rows)[:, None]  # (rows, 1)
-        mask = (torch.rand(features.shape, generator=random) < shares).to(features.dtype)
-        labels = torch.randint(metadata.num_classes, (rows,), generator=random) if architecture.conditional else None
-        labels = None if labels is None else labels.to(device, torch.float32)
-        features, mask = features.to(device), mask.to(device)
-        if self.imputation is None:
-            return Batch(features, labels=labels)
-        fill: Any = architecture.fill
-        with torch.random.fork_rng([] if device.type == "cpu" else [device]):
-            return Batch(fill(features.masked_fill(mask != 0, torch.nan), mask), mask, labels)
+    def _sample(self, architecture: Architecture, metadata: Metadata, device: torch.device, workers: int) -> Batch:
+        num_classes = metadata.num_classes if architecture.conditional else 0
+        fill: Any = None if self.imputation is None else architecture.fill
+        return sample_of(metadata.num_features, workers, device, num_classes=num_classes, imputation=fill)
 
     def measures(self, architecture: Architecture) -> list[str]:
         known = measures_of(architecture.model)

@@ -4,7 +4,7 @@ from dgm_ray.training.checkpoints import load_states, modules_of, read_checkpoin
 from dgm_ray.training.files import append_line, atomic, write_json, write_text
 from dgm_ray.training.loop import Loop, batches, schedule
 from dgm_ray.training.rows import Rows, TensorRows, part_sizes
-from dgm_ray.training.split import WORKERS, Averaging, Part, check_split, split
+from dgm_ray.training.split import WORKERS, Averaging, Part, check_split, sample_of, split
 from dgm_ray.training.training import CONVERGED, DIVERGED, EARLY, Best, Training
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "modules_of",
     "part_sizes",
     "read_checkpoint",
+    "sample_of",
     "schedule",
     "split",
     "write_checkpoint",

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from dgm_ray.errors import ConfigurationError
 from dgm_ray.models import Batch, Phase, Probed, parameters_of
-from dgm_ray.training.loop import Loop
+from dgm_ray.training.loop import Imputation, Loop
 
 WORKERS = "tune.resources.workers"  # where a user asks for them
 TOLERANCE = 1e-4  # of a gradient, in float32: rounding is far below, a loss that is no mean of rows far above
@@ -73,28 +73,51 @@ class Averaging:
         return self._loop.probe(cycles)
 
 
+def sample_of(
+    num_features: int,
+    workers: int,
+    device: torch.device,
+    *,
+    num_classes: int = 0,
+    imputation: Imputation | None = None,
+) -> Batch:
+    """Return a few random rows as a loss sees them, each with more missing cells than the one before.
+
+    num_classes: of labels; 0: there are none. imputation: fills missing cells; None: there are none.
+    """
+    random, rows = torch.Generator().manual_seed(0), 4 * workers + 1
+    features = torch.rand(rows, num_features, generator=random)
+    mask = (torch.rand(rows, num_features, generator=random) < torch.linspace(0, 1, rows)[:, None]).to(features.dtype)
+    labels = torch.randint(num_classes, (rows,), generator=random).to(device, features.dtype) if num_classes else None
+    features, mask = features.to(device), mask.to(device)
+    if imputation is None:
+        return Batch(features, labels=labels)
+    with torch.random.fork_rng(_gpus(device)):
+        return Batch(imputation(features.masked_fill(mask != 0, torch.nan), mask), mask, labels)
+
+
 def split(phases: Sequence[Phase], model: nn.Module, part: Part, sample: Batch) -> list[Phase]:
     """Return the phases as one worker trains them: on whole batches, of which each looks at its part.
 
     Unless the part is alone, torch.distributed's default group is there when the first batch comes.
-    sample: see ``check_split``, which raises for phases that cannot be split.
+    sample: see ``sample_of``. Raises as ``check_split``.
     """
     reached = check_split(phases, model, part.workers, sample)
     parts = [phase._replace(loss=part.loss(phase.loss)) for phase in phases]
-    return parts if part.alone else [_averaged(*one) for one in zip(parts, reached, strict=True)]
+    return parts if part.alone else list(map(_averaged, parts, reached))
 
 
-def check_split(phases: Sequence[Phase], model: nn.Module, workers: int, sample: Batch) -> list[bool]:
+def check_split(phases: Sequence[Phase], model: nn.Module, workers: int, sample: Batch) -> list[list[nn.Parameter]]:
     """Raise ConfigurationError for a loss whose mean over the workers is not the whole batch's, or its gradient.
 
-    sample: some rows, of which the parts differ. Return of each phase whether its loss reaches all its parameters.
+    sample: see ``sample_of``. Return for each phase what its loss reaches of what it steps.
     """
     reached = []
     with _untouched(model, sample.device):
         for phase in phases:
             batch = sample if phase.takes_data else Batch(sample.features[:, :0])
             parameters = parameters_of(phase.optimizer)
-            whole, all_reached = _loss_and_gradient(phase.loss, batch, parameters)
+            whole, gradients = _loss_and_gradient(phase.loss, batch, parameters)
             parts = [
                 _loss_and_gradient(Part(rank, workers).loss(phase.loss), batch, parameters)[0]
                 for rank in range(workers)
@@ -104,27 +127,26 @@ def check_split(phases: Sequence[Phase], model: nn.Module, workers: int, sample:
                 if (one - sum(others) / workers).norm() > TOLERANCE * scale:
                     rule = f"the loss of {phase.name} is no mean over rows (as with batch normalisation, or a mean over"
                     raise ConfigurationError(WORKERS, f"{rule} the missing cells of a batch): use 1", workers)
-            reached.append(all_reached)
+            reached.append([one for one, found in zip(parameters, gradients, strict=True) if found is not None])
     return reached
 
 
 def _loss_and_gradient(
     loss: Loss, batch: Batch, parameters: Sequence[nn.Parameter]
-) -> tuple[tuple[Tensor, Tensor], bool]:
-    """Return a loss, its gradient as one vector, and whether it reaches all parameters."""
+) -> tuple[tuple[Tensor, Tensor], Sequence[Tensor | None]]:
+    """Return a loss and its gradient as one vector, and that of each parameter, None where the loss has none."""
     torch.manual_seed(0)
     value = loss(batch)
     gradients = torch.autograd.grad(value, list(parameters), allow_unused=True)
     parts = [torch.zeros_like(one) if it is None else it for one, it in zip(parameters, gradients, strict=True)]
-    return (value.detach(), torch.cat([part.flatten() for part in parts])), all(it is not None for it in gradients)
+    return (value.detach(), torch.cat([part.flatten() for part in parts])), gradients
 
 
 @contextmanager
 def _untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Let a model be tried in training mode; its buffers and torch's random state are as before afterwards."""
     training, before = model.training, [buffer.clone() for buffer in model.buffers()]
-    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(_gpus(device)):
         model.train()
         yield
         model.train(training)
@@ -133,26 +155,32 @@ def _untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
             buffer.copy_(value)
 
 
-class _Stepped(nn.Module):
-    """A phase as DistributedDataParallel wants it: a module with the parameters that are stepped, and no others."""
+def _gpus(device: torch.device) -> list[int]:
+    return [torch.cuda.current_device()] if device.type == "cuda" else []
 
-    def __init__(self, phase: Phase) -> None:
+
+class _Reaching(nn.Module):
+    """A loss as DistributedDataParallel wants it: a module with the parameters that it reaches, and no others.
+
+    With ``find_unused_parameters`` instead, it would take those that another phase reaches for its own.
+    """
+
+    def __init__(self, loss: Loss, reached: Sequence[nn.Parameter]) -> None:
         super().__init__()
-        self.stepped = nn.ParameterList(parameters_of(phase.optimizer))
-        self._loss = phase.loss
+        self.reached = nn.ParameterList(reached)
+        self._loss = loss
 
     def forward(self, batch: Batch) -> Tensor:
         return self._loss(batch)
 
 
-def _averaged(phase: Phase, reached: bool) -> Phase:
+def _averaged(phase: Phase, reached: Sequence[nn.Parameter]) -> Phase:
     """Return a phase whose gradients are averaged over the workers, during its backward pass."""
     made: list[nn.Module] = []
 
     def loss(batch: Batch) -> Tensor:
         if not made:  # the workers meet at the first batch
-            wrap = nn.parallel.DistributedDataParallel
-            made.append(wrap(_Stepped(phase), find_unused_parameters=not reached))
+            made.append(nn.parallel.DistributedDataParallel(_Reaching(phase.loss, reached)))
         value: Tensor = made[0](batch)
         return value
 

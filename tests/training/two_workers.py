@@ -22,14 +22,19 @@ CPU = torch.device("cpu")
 
 
 def trained(given: dict[str, Any], metadata: Metadata, part: Part | None) -> dict[str, Any]:
-    """Return the losses of two epochs and the states after them, or why a model cannot be split."""
+    """Return the losses of two epochs and the states after them, or why a model cannot be split.
+
+    In float64, because Adam makes a whole step of a gradient of which nothing but rounding is left, as a WGAN critic's
+    are where all real and all generated rows pass a unit: in float32 the workers' would part from one process there.
+    """
     model = next(one for one in MODELS if one.__name__ == given["model"])
     torch.manual_seed(3)
     made = build_architecture(model, given["node"], {"metadata": metadata}, given["arguments"])
-    rows: torch.Tensor = given["rows"]
+    made.model.double()
+    rows: torch.Tensor = given["rows"].double()
     phases = made.phases
     if part is not None:
-        sample = rows[:9].nan_to_num(), rows[:9].isnan().float()
+        sample = rows[:9].nan_to_num(), rows[:9].isnan().double()
         try:
             phases = split(phases, made.model, part, Batch(*sample))
         except ConfigurationError as error:
@@ -43,10 +48,9 @@ def trained(given: dict[str, Any], metadata: Metadata, part: Part | None) -> dic
 def main() -> None:
     rank, folder = int(sys.argv[1]), Path(sys.argv[2])
     torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
     store = torch.distributed.FileStore(str(folder / "store"), 2)
-    torch.distributed.init_process_group(
-        "gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60)
-    )
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
     given = torch.load(folder / "given.pt", weights_only=True)
     metadata = Metadata.read(folder / "metadata.json")
     found = {name: trained(one, metadata, Part(rank, 2)) for name, one in given.items()}
