@@ -22,6 +22,7 @@ from dgm_ray.tasks.progress import some
 from dgm_ray.tasks.train import TrainTask
 from dgm_ray.tasks.train_imputer import TrainImputer
 from dgm_ray.tasks.training_task import TrainingTask
+from dgm_ray.training import Part
 from dgm_ray.tune.cluster import placed
 from dgm_ray.tune.schedulers import FIFO
 from dgm_ray.tune.settings import Settings, bytes_of
@@ -105,7 +106,8 @@ class Forecast:
 def forecast(study: Study, data: Prepared, most: int = STRUCTURES) -> Forecast:
     """Probe ``most`` structures of a study, the smallest and the largest always; the largest first."""
     found, count = structures(study, data, most)
-    return Forecast(study, [probe(one, data, study.epochs) for one in reversed(found)], count)
+    workers = study.settings.resources.workers
+    return Forecast(study, [probe(one, data, study.epochs, workers) for one in reversed(found)], count)
 
 
 def structures(study: Study, data: Prepared, most: int) -> tuple[list[Structure], int]:
@@ -141,17 +143,18 @@ def structures(study: Study, data: Prepared, most: int) -> tuple[list[Structure]
     return [Structure(*one) for one in zip(named, tasks, strict=True)], count
 
 
-def probe(structure: Structure, data: Prepared, epochs: int) -> Cost:
+def probe(structure: Structure, data: Prepared, epochs: int, workers: int = 1) -> Cost:
     """Train a few steps in this process, and forget them. The device is the processor where there is no GPU.
 
-    epochs: of a trial at most.
+    epochs: of a trial at most. workers: that train it together; one of them is tried, without the others.
     """
     task = structure.task
     on_gpu = task.device == "cuda" and gpu_here()
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     before = peak_memory()
-    training = replace(task, device="cuda" if on_gpu else "cpu").start(data)
+    part = Part(0, workers, alone=True) if workers > 1 else None
+    training = replace(task, device="cuda" if on_gpu else "cpu").start(data, part=part)
     probed = training.probe(CYCLES)
     return Cost(
         structure,
@@ -178,6 +181,7 @@ def room(settings: Settings, data: Prepared) -> Room:
         gpus = [torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())]
         share = placed(settings.resources, lambda: min(gpus)).gpu
         by["GPUs"] = int(len(gpus) / share) if share > 1 else len(gpus) * int(1 / share)
+    by = {name: count // settings.resources.workers for name, count in by.items()}
     for name, count in by.items():
         if not count:
             raise StudyError("tune.resources", f"no trial fits this machine's {name}", _asked(settings))

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from ray.tune import PlacementGroupFactory
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import (
     ASHAScheduler,
@@ -26,9 +27,9 @@ class LargerShare:
         """Called by Tune for every failure; the trial's status is ERROR if it is started again."""
         super().on_trial_error(tune_controller, trial)  # type: ignore[misc]
         if trial.status == RayTrial.ERROR and OUT_OF_SHARE in last_error(trial):
-            held = trial.placement_group_factory.required_resources
-            more = {"cpu": held["CPU"], "gpu": larger_share(held["GPU"])}
-            trial.update_resources(more | ({"memory": held["memory"]} if "memory" in held else {}))
+            held = trial.placement_group_factory.bundles
+            more = [bundle | {"GPU": larger_share(bundle["GPU"])} for bundle in held]
+            trial.update_resources(PlacementGroupFactory(more))
 
 
 class EveryTrial(LargerShare, FIFOScheduler):  # type: ignore[misc]

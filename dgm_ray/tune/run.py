@@ -20,7 +20,7 @@ from rich.console import Console
 from dgm_ray.data import Prepared
 from dgm_ray.evaluation import baseline
 from dgm_ray.evaluation.final_report import FinalReport
-from dgm_ray.tune.cluster import placed, request
+from dgm_ray.tune.cluster import bundles, placed
 from dgm_ray.tune.console import ConsoleCallback, print_report, print_summary
 from dgm_ray.tune.observer import Observer
 from dgm_ray.tune.outcomes import Outcome, best_first, number_of, outcome_of
@@ -148,8 +148,10 @@ def _fit(
     patience = Patience(settings.stop, lambda trial: outcome(trial).score) if settings.stop else None
     # Test rows stay here: no trial can look at them.
     resources, without_test = placed(settings.resources), replace(data, test=None)
-    trainable = tune.with_parameters(Trial, plan=study.plan, data=without_test, gpu=resources.gpu)
-    trainable = tune.with_resources(trainable, request(resources))
+    # Workers that a trial starts get the same copy of the table as the trial.
+    table = without_test if resources.workers == 1 else [ray.put(without_test)]
+    trainable = tune.with_parameters(Trial, plan=study.plan, data=table, gpu=resources.gpu)
+    trainable = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles(resources)))
     run_config = tune.RunConfig(
         name=place.folder.name,
         storage_path=str(place.folder.parent),
@@ -162,7 +164,7 @@ def _fit(
     if place.resume:
         tuner = tune.Tuner.restore(str(place.folder), trainable=trainable, resume_unfinished=True)
     else:
-        fitting = max(1, int(ray.cluster_resources()["CPU"] / settings.resources.cpu))
+        fitting = max(1, int(ray.cluster_resources()["CPU"] / (resources.cpu * resources.workers)))
         tuner = tune.Tuner(
             trainable,
             param_space=param_space(study.plan),

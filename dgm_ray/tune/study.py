@@ -135,6 +135,8 @@ class Study:
         for task in self._corners:
             with _placed(self.place):
                 architecture = task.rehearse(data.metadata)
+            if self.settings.resources.workers > 1:
+                task.check_workers(data, self.settings.resources.workers)
             task.check_metric(architecture, "tune.metric")
             for name in self.plan.others:
                 replace(task, keep_checkpoint_by_metric=name).check_metric(architecture, "tune.search.arguments.other")
