@@ -75,6 +75,11 @@ class TrainImputer(TrainingTask):
     def check_workers(self, data: Prepared, workers: int) -> None:
         raise ConfigurationError(WORKERS, "an imputer that is no network is fitted by one process: use 1", workers)
 
+    def seeded(self, metadata: Metadata) -> bool:
+        model = self.rehearse(metadata).model
+        assert isinstance(model, ImputerModel)
+        return model.seeded
+
     def _build(self, metadata: Metadata, means_and_modes: torch.Tensor, seed: int) -> Architecture:
         shared = {"metadata": metadata, "means_and_modes": means_and_modes}
         own = {"seed": seed, "workers": self.threads}

@@ -243,7 +243,7 @@ def _size(study: "Study", rehearsal: "Rehearsal") -> str:
 
     sizes = f", {rehearsal.fewest_parameters} to {rehearsal.most_parameters} parameters"
     counts = f"{some(len(study.plan.draws), 'draw')}, {some(study.trials, 'trial')} of at most "
-    counts += some(study.epochs, "epoch")
+    counts += some(study.epochs, "epoch") + study.plan.of_seeds
     return f"{study.plan.template['task']}, {counts}{sizes if rehearsal.most_parameters else ''}"
 
 

@@ -95,7 +95,8 @@ class Compare:
     def _resolved(self) -> dict[str, Any]:
         resolved = next(iter(self._studies.values())).resolved()
         own = {name: study.resolved() for name, study in self._studies.items()}
-        return resolved | {"repeats": self._comparison.repeats, "imputers": own}
+        settings = self._comparison.settings
+        return resolved | {"seeds": settings.seeds, "repeats": self._comparison.repeats, "imputers": own}
 
     def _done(self, key: str) -> Row | None:
         """Return what a search found that has ended; one that failed is tried again."""

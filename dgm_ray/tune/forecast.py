@@ -59,7 +59,7 @@ class Cost:
 
     @property
     def trial(self) -> float:
-        """Seconds of a trial that nothing ends before its last epoch."""
+        """Seconds of a trial with one seed, that nothing ends before its last epoch."""
         return self.seconds * self.epochs
 
 
@@ -86,12 +86,12 @@ class Forecast:
 
     @property
     def trial(self) -> float:
-        """Seconds of a trial, the mean over structures."""
+        """Seconds of a trial with one seed, the mean over structures."""
         return sum(cost.trial for cost in self.costs) / len(self.costs)
 
     def seconds(self, side_by_side: int) -> float:
         """Return the seconds of the study if nothing ends a trial early, or its time budget."""
-        seconds = self.trial * -(-self.study.trials // side_by_side)
+        seconds = self.trial * self.study.plan.seeds * -(-self.study.trials // side_by_side)
         return min(seconds, self.study.settings.time_budget or seconds)
 
     @property
@@ -106,8 +106,8 @@ class Forecast:
 def forecast(study: Study, data: Prepared, most: int = STRUCTURES) -> Forecast:
     """Probe ``most`` structures of a study, the smallest and the largest always; the largest first."""
     found, count = structures(study, data, most)
-    workers = study.settings.resources.workers
-    return Forecast(study, [probe(one, data, study.epochs, workers) for one in reversed(found)], count)
+    seeds, workers = study.plan.seeds, study.settings.resources.workers
+    return Forecast(study, [probe(one, data, study.epochs, seeds, workers) for one in reversed(found)], count)
 
 
 def structures(study: Study, data: Prepared, most: int) -> tuple[list[Structure], int]:
@@ -143,18 +143,19 @@ def structures(study: Study, data: Prepared, most: int) -> tuple[list[Structure]
     return [Structure(*one) for one in zip(named, tasks, strict=True)], count
 
 
-def probe(structure: Structure, data: Prepared, epochs: int, workers: int = 1) -> Cost:
+def probe(structure: Structure, data: Prepared, epochs: int, seeds: int = 1, workers: int = 1) -> Cost:
     """Train a few steps in this process, and forget them. The device is the processor where there is no GPU.
 
-    epochs: of a trial at most. workers: that train it together; one of them is tried, without the others.
+    epochs: of a trial at most. seeds: of a trial; all of them are held at once, as the trial does, and one is trained.
+    workers: that train a trial together; one of them is tried, without the others.
     """
     task = structure.task
     on_gpu = task.device == "cuda" and gpu_here()
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     before = peak_memory()
-    part = Part(0, workers, alone=True) if workers > 1 else None
-    training = replace(task, device="cuda" if on_gpu else "cpu").start(data, part=part)
+    tried, part = replace(task, device="cuda" if on_gpu else "cpu"), Part(0, workers, alone=True)
+    training, *_others = [tried.start(data, part=part if workers > 1 else None) for _ in range(seeds)]
     probed = training.probe(CYCLES)
     return Cost(
         structure,
@@ -191,7 +192,7 @@ def room(settings: Settings, data: Prepared) -> Room:
 def lines(found: Forecast, space: Room) -> list[str]:
     """Return what ``--plan`` says of a study."""
     study = found.study
-    said = f"{some(study.trials, 'trial')} of at most {some(study.epochs, 'epoch')}; probed "
+    said = f"{some(study.trials, 'trial')} of at most {some(study.epochs, 'epoch')}{study.plan.of_seeds}; probed "
     said += f"{len(found.costs)} of {some(found.structures, 'structure')}, for a few steps each"
     return [f"plan: {said}", *map(_cost_line, found.costs), *room_lines(found, space), time_line(found, space)]
 
@@ -232,7 +233,7 @@ def comparison_line(name: str, found: Forecast, space: Room) -> str:
     epoch = " to ".join(dict.fromkeys(map(duration, (min(seconds), max(seconds)))))
     return (
         f"{name}: {some(found.study.trials, 'trial')} of at most {some(largest.epochs, 'epoch')}, {epoch} an epoch"
-        f"{_held(largest)}; {duration(found.seconds(space.side_by_side))} ({found.saving})"
+        f"{found.study.plan.of_seeds}{_held(largest)}; {duration(found.seconds(space.side_by_side))} ({found.saving})"
     )
 
 

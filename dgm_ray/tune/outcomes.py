@@ -26,6 +26,7 @@ class Outcome:
     """A trial's end. values: what was drawn. measures: of the best epoch. seconds: of training and measuring.
 
     schedule: what was drawn, by epoch, if it changed while the trial ran; ``values`` are then those of the best epoch.
+    seeds: of several, what each found (``Repeats.by_seed``); measures are then means, the best epoch is of the best.
     """
 
     trial_id: str
@@ -41,6 +42,12 @@ class Outcome:
     trace: str = ""
     checkpoint: str | None = None
     schedule: Schedule = field(default_factory=list)
+    seeds: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def best_seed(self) -> dict[str, Any]:
+        """What the best of several seeds found, {} of one."""
+        return min(self.seeds, key=lambda one: float(one["score"]), default={})
 
     @property
     def ranked(self) -> bool:
@@ -72,6 +79,7 @@ def outcome_of(trial: RayTrial, metric: str, *, scheduler: str) -> Outcome:
         trace=str(result["trace"]) if "trace" in result else "",
         checkpoint=trial.checkpoint.path if own and trial.checkpoint else None,
         schedule=schedule if len(schedule) > 1 else [],
+        seeds=result["by_seed"] if "by_seed" in result else [],
     )
 
 

@@ -23,6 +23,7 @@ from torch import distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from dgm_ray.data import Prepared
+from dgm_ray.tasks.training_task import TrainingTask
 from dgm_ray.training import Part, Training
 from dgm_ray.tune.shares import ran_out, take_gpu
 from dgm_ray.tune.study import task_of
@@ -44,19 +45,20 @@ class Team:
         self._begun: list[Any] = []
         self._epoch: int | None = None  # after which all have the same state
 
-    def start(self, configuration: dict[str, Any]) -> Training:
-        """Return the training as this process has it; ``advance`` trains it. Raises as a task's ``start``."""
+    def start(self, task: TrainingTask, configuration: dict[str, Any]) -> Training:
+        """Return a task's training as this process has it; ``advance`` trains it. Raises as a task's ``start``."""
         if not self._others:
             self._gather()
-        training = task_of(configuration).start(self._data, configuration, Part(0, len(self._bundles)))
+        self._training = task.start(self._data, configuration, Part(0, len(self._bundles)))
         self._begun, self._epoch = [other.begin.remote(configuration) for other in self._others], None
-        return training
+        return self._training
 
-    def advance(self, training: Training) -> dict[str, float]:
-        """Train an epoch together; this process alone measures.
+    def advance(self) -> dict[str, float]:
+        """Train an epoch together, as ``Training.advance``; this process alone measures.
 
         Raises what a worker raised, and RayActorError if one died; then the others are ended as well.
         """
+        training = self._training
         state = None if training.epoch == self._epoch else _packed(training.state())
         with self._watched([*self._begun, *(other.advance.remote(state) for other in self._others)]):
             metrics = training.advance()

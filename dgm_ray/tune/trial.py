@@ -10,7 +10,6 @@ import math
 import time
 import traceback
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from dgm_ray.tune.plan import Plan, Schedule, plain
 from dgm_ray.tune.shares import OutOfShareError, larger_share, ran_out, ran_out_of_gpu, take_gpu
 
 if TYPE_CHECKING:
-    from dgm_ray.training import Training
+    from dgm_ray.training import Repeats, Training
     from dgm_ray.tune.team import Team
 
 CHECKPOINT = "checkpoint.pt"
@@ -52,7 +51,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Called by Ray when this process goes on with another trial."""
-        self._training: Training | None = None
+        self._training: Training | Repeats | None = None
         self._failure, self._saved, self._seconds = "", time.monotonic(), 0.0
         self._schedule: Schedule = []
         return True
@@ -65,7 +64,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
                 training = self._begin()
                 self._note_values(training.epoch + 1)
                 while not history or (not self._measured(history[-1]) and not training.done):
-                    advance = training.advance if self._team is None else partial(self._team.advance, training)
+                    advance = (self._team or training).advance
                     history.append({"epoch": training.epoch + 1, **advance()})
             except Exception as error:
                 self._fail(error)
@@ -98,17 +97,20 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             self._schedule = state["schedule"] if "schedule" in state else []
             self._seconds = state["seconds"] if "seconds" in state else 0.0
 
-    def _begin(self) -> Training:
+    def _begin(self) -> Training | Repeats:
         if self._training is None:
             from dgm_ray.tune.study import task_of
 
             configuration = self._plan.configuration(self.config)
             if self._gpu:
                 take_gpu(self._share)
-            if self._table is None:
-                self._training = task_of(configuration).start(self._data, configuration)
+            task = task_of(configuration)
+            if self._table is not None:
+                self._training = self._gathered().start(task, configuration)
+            elif self._plan.seeds > 1:
+                self._training = task.repeats(self._plan.seeds, self._data, configuration)
             else:
-                self._training = self._gathered().start(configuration)
+                self._training = task.start(self._data, configuration)
         return self._training
 
     def _gathered(self) -> Team:
@@ -159,11 +161,15 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         result |= {"seconds": self._seconds, "schedule": self._schedule}
         if self._failure:
             return result | best | {"epoch": 0, "done": True, "reason": self._failure, "trace": self._trace}
+        from dgm_ray.training import Repeats
+
         training = self._begin()
         result |= best | {"epoch": training.epoch, "done": training.done, "reason": training.reason}
         if training.best:
             result |= {f"best_{name}": value for name, value in training.best.measures.items()}
             result["best_epoch"] = training.best.epoch
+            if isinstance(training, Repeats):
+                result["by_seed"] = training.by_seed
         if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
             result["should_checkpoint"] = True
         return result
