@@ -1,6 +1,6 @@
 """Training: one loop for all models, the best weights, checkpoints, files that are written whole."""
 
-from dgm_ray.training.checkpoints import load_states, modules_of, read_checkpoint, write_checkpoint
+from dgm_ray.training.checkpoints import load_states, modules_of, packed, read_checkpoint, unpacked, write_checkpoint
 from dgm_ray.training.files import append_line, atomic, write_json, write_text
 from dgm_ray.training.loop import Loop, batches, schedule
 from dgm_ray.training.repeats import Repeats, mean_and_std
@@ -28,11 +28,13 @@ __all__ = [
     "load_states",
     "mean_and_std",
     "modules_of",
+    "packed",
     "part_sizes",
     "read_checkpoint",
     "sample_of",
     "schedule",
     "split",
+    "unpacked",
     "write_checkpoint",
     "write_json",
     "write_text",

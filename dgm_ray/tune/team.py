@@ -6,7 +6,6 @@ counts trials by, and starts new processes for each trial; these stay for the ne
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,7 +13,6 @@ from threading import Thread
 from typing import Any
 
 import ray
-import torch
 from ray.exceptions import RayTaskError
 from ray.util import get_node_ip_address
 from ray.util.placement_group import get_current_placement_group
@@ -24,7 +22,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from dgm_ray.data import Prepared
 from dgm_ray.tasks.training_task import TrainingTask
-from dgm_ray.training import Part, Training
+from dgm_ray.training import Part, Training, packed, unpacked
 from dgm_ray.tune.shares import ran_out, take_gpu
 from dgm_ray.tune.study import task_of
 
@@ -59,7 +57,7 @@ class Team:
         Raises what a worker raised, and RayActorError if one died; then the others are ended as well.
         """
         training = self._training
-        state = None if training.epoch == self._epoch else _packed(training.state())
+        state = None if training.epoch == self._epoch else packed(training.state())
         with self._watched([*self._begun, *(other.advance.remote(state) for other in self._others)]):
             metrics = training.advance()
         self._begun, self._epoch = [], training.epoch
@@ -143,7 +141,7 @@ class _Worker:
     def advance(self, state: bytes | None) -> None:
         """Train an epoch, from ``state`` on if it is given."""
         if state is not None:
-            self._training.load(torch.load(io.BytesIO(state), map_location="cpu", weights_only=True), "worker 0")
+            self._training.load(unpacked(state), "worker 0")
         self._training.advance()
 
 
@@ -153,9 +151,3 @@ _OPTIONS = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}  # Ray's n
 def _backend(bundle: Mapping[str, float]) -> str:
     """Return what connects workers: NCCL needs a GPU for each."""
     return "nccl" if "GPU" in bundle and bundle["GPU"] >= 1 else "gloo"
-
-
-def _packed(state: Mapping[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    return buffer.getvalue()
