@@ -202,8 +202,10 @@ def room_lines(found: Forecast, space: Room) -> list[str]:
     grown = max(cost.grown for cost in found.costs)
     by = [f"{count} by {name}" for name, count in space.by.items()]
     by += [f"{space.concurrent} by tune.concurrent"] if space.concurrent else []
+    workers = found.study.settings.resources.workers
+    processes = f"{workers} processes, each of" if workers > 1 else "a process of"
     return [
-        f"memory of a trial: a process of about {_bytes(space.process)}, of which training takes {_bytes(grown)}; "
+        f"memory of a trial: {processes} about {_bytes(space.process)}, of which training takes {_bytes(grown)}; "
         "the table is shared",
         f"side by side on this machine: {space.side_by_side} ({', '.join(by)})",
     ]
@@ -213,7 +215,9 @@ def time_line(found: Forecast, space: Room) -> str:
     """Return how long the study takes."""
     seconds = found.seconds(space.side_by_side)
     budget = "; tune.time_budget ends it then" if seconds == found.study.settings.time_budget else ""
-    return f"expected time: {duration(seconds)}, beside the start of Ray and its processes ({found.saving}{budget})"
+    beside = "the start of Ray and its processes"
+    beside += ", and the averaging of gradients" if found.study.settings.resources.workers > 1 else ""
+    return f"expected time: {duration(seconds)}, beside {beside} ({found.saving}{budget})"
 
 
 def comparison_lines(found: Mapping[str, Forecast], repeats: int, space: Room) -> list[str]:

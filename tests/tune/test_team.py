@@ -90,6 +90,12 @@ def test_a_space_that_workers_cannot_share_is_refused(
         study.rehearse(study.prepare())
 
 
+def test_several_workers_train_one_seed(small: dict[str, Any], write: Write) -> None:
+    small["tune"] = {"seeds": 2, "resources": {"workers": 2}}
+    with pytest.raises(ConfigurationError, match=r"^tune\.resources\.workers: does not go with tune\.seeds.*, not 2$"):
+        Study.read(write(small))
+
+
 def test_an_imputer_has_one_worker(small: dict[str, Any], write: Write) -> None:
     small["tune"] = {"samples": 1, "resources": {"workers": 2}}
     data = small["trial"]["arguments"]["data"]
