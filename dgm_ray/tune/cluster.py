@@ -125,27 +125,37 @@ def placed(needed: Resources, smallest_gpu: Callable[[], int] | None = None) -> 
 
 
 def request(placed: Resources) -> dict[str, float]:
-    """Return what a trial asks Ray for."""
+    """Return what each worker of a trial asks Ray for."""
     memory = {"memory": bytes_of(placed.memory, "tune.resources.memory")} if placed.memory is not None else {}
     return {"cpu": placed.cpu, "gpu": placed.gpu, **memory}
 
 
+def bundles(placed: Resources) -> list[dict[str, float]]:
+    """Return what a trial asks Ray for, by Ray's names: a bundle for each of its workers."""
+    return [{NAMES[name]: amount for name, amount in request(placed).items() if amount}] * placed.workers
+
+
 def check_fits(placed: Resources, nodes: Sequence[Mapping[str, float]]) -> None:
-    """Raise StudyError unless a node has all that a trial asks for: Ray itself would wait for one for ever.
+    """Raise StudyError unless there is all that a trial asks for: Ray itself would wait for it for ever.
 
     nodes: what each has, by Ray's names.
     """
     wanted = {name: amount for name, amount in request(placed).items() if amount}
+    who = "a trial" if placed.workers == 1 else "a worker of a trial"
     there = [{name: _amount(node, name) for name in wanted} for node in nodes]
     for name, amount in wanted.items():
         most = max((node[name] for node in there), default=0.0)
         if amount > most:
-            rule = f"a trial runs on one node, and none has more than {_shown(name, most)} ({some(len(there), 'node')})"
+            rule = f"{who} runs on one node, and none has more than {_shown(name, most)} ({some(len(there), 'node')})"
             raise StudyError(f"tune.resources.{name}", rule, getattr(placed, name))
     if not any(all(node[name] >= amount for name, amount in wanted.items()) for node in there):
         has = "; ".join(", ".join(_shown(name, node[name]) for name in wanted) for node in there)
-        rule = f"a trial runs on one node, and none has all of it: they have {has}"
+        rule = f"{who} runs on one node, and none has all of it: they have {has}"
         raise StudyError("tune.resources", rule, {name: getattr(placed, name) for name in wanted})
+    room = sum(min(int(node[name] / amount) for name, amount in wanted.items()) for node in there)
+    if placed.workers > room:
+        rule = f"there is room for {some(room, 'worker')} of this kind at a time ({some(len(there), 'node')})"
+        raise StudyError("tune.resources.workers", rule, placed.workers)
 
 
 @cache

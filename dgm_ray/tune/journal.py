@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ray.tune import PlacementGroupFactory
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import TrialScheduler
 
@@ -190,13 +191,12 @@ class Journaled:
 
 
 def share_of(trial: RayTrial) -> float:
-    """Return which share of a GPU a trial asks for."""
-    held = trial.placement_group_factory.required_resources
-    return float(held["GPU"]) if "GPU" in held else 0.0
+    """Return which share of a GPU a trial asks for, each of its workers if it has several."""
+    first = trial.placement_group_factory.bundles[0]
+    return float(first["GPU"]) if "GPU" in first else 0.0
 
 
 def enlarge(trial: RayTrial, gpu: float) -> None:
     """Give a trial, which does not run, another share of a GPU."""
-    held = trial.placement_group_factory.required_resources
-    more = {"cpu": held["CPU"], "gpu": gpu}
-    trial.update_resources(more | ({"memory": held["memory"]} if "memory" in held else {}))
+    held = trial.placement_group_factory.bundles
+    trial.update_resources(PlacementGroupFactory([bundle | {"GPU": gpu} for bundle in held]))

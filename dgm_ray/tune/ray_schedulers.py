@@ -12,7 +12,7 @@ from ray.tune.schedulers import (
     PopulationBasedTraining,
 )
 
-from dgm_ray.tune.journal import Journaled, enlarge
+from dgm_ray.tune.journal import Journaled, enlarge, share_of
 from dgm_ray.tune.outcomes import last_error
 from dgm_ray.tune.shares import OUT_OF_SHARE, larger_share
 
@@ -27,7 +27,7 @@ class LargerShare:
         """Called by Tune for every failure; the trial's status is ERROR if it is started again."""
         super().on_trial_error(tune_controller, trial)  # type: ignore[misc]
         if trial.status == RayTrial.ERROR and OUT_OF_SHARE in last_error(trial):
-            enlarge(trial, larger_share(trial.placement_group_factory.required_resources["GPU"]))
+            enlarge(trial, larger_share(share_of(trial)))
 
 
 class EveryTrial(Journaled, LargerShare, FIFOScheduler):  # type: ignore[misc]

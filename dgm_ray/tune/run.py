@@ -20,7 +20,7 @@ from rich.console import Console
 from dgm_ray.data import Prepared
 from dgm_ray.evaluation import baseline
 from dgm_ray.evaluation.final_report import FinalReport
-from dgm_ray.tune.cluster import check_nodes, placed, request
+from dgm_ray.tune.cluster import bundles, check_nodes, placed
 from dgm_ray.tune.console import ConsoleCallback, print_report, print_summary
 from dgm_ray.tune.journal import Decisions
 from dgm_ray.tune.kept import Collector, trial_name
@@ -155,8 +155,10 @@ def _fit(
     patience = Patience(settings.stop, lambda trial: outcome(trial).score) if settings.stop else None
     # Test rows stay here: no trial can look at them.
     resources, without_test = placed(settings.resources), replace(data, test=None)
-    trainable = tune.with_parameters(Trial, plan=study.plan, data=without_test, gpu=resources.gpu)
-    trainable = tune.with_resources(trainable, request(resources))
+    # Workers that a trial starts get the same copy of the table as the trial.
+    table = without_test if resources.workers == 1 else [ray.put(without_test)]
+    trainable = tune.with_parameters(Trial, plan=study.plan, data=table, gpu=resources.gpu)
+    trainable = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles(resources)))
     callbacks = [watch, tracking, shown, collector, *([patience] if patience else [])]
     if place.mirror:
         callbacks.append(Publisher(place.publish))
@@ -169,7 +171,7 @@ def _fit(
         failure_config=tune.FailureConfig(max_failures=settings.max_failures),
         checkpoint_config=tune.CheckpointConfig(num_to_keep=settings.scheduler.checkpoints, checkpoint_at_end=True),
     )
-    fitting = max(1, int(ray.cluster_resources()["CPU"] / settings.resources.cpu))
+    fitting = max(1, int(ray.cluster_resources()["CPU"] / (resources.cpu * resources.workers)))
     made = settings.scheduler.make(study.plan, study.epochs)
     proposals = Proposals(
         settings.search.make(study.plan.metric, settings.seed, study.first),

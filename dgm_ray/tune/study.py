@@ -142,6 +142,8 @@ class Study:
         for task in self._corners:
             with _placed(self.place):
                 architecture = task.rehearse(data.metadata)
+            if self.settings.resources.workers > 1:
+                task.check_workers(data, self.settings.resources.workers)
             task.check_metric(architecture, "tune.metric")
             for name in self.plan.others:
                 replace(task, keep_checkpoint_by_metric=name).check_metric(architecture, "tune.search.arguments.other")
@@ -197,6 +199,9 @@ class Study:
         search.check()
         scheduler.check(self.epochs, self.trials)
         scheduler.mutated(self.plan)
+        if self.settings.seeds > 1 and self.settings.resources.workers > 1:
+            rule = "does not go with tune.seeds: leave one of both out"
+            raise ConfigurationError("tune.resources.workers", rule, self.settings.resources.workers)
         if self.settings.stop and scheduler.together:
             rule = f"{type(scheduler).__name__} ends its trials together, not one after the other: leave it out"
             raise ConfigurationError("tune.stop", rule, type(self.settings.stop).__name__)

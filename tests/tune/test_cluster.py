@@ -18,7 +18,7 @@ import pytest
 from dgm_ray.data import Metadata, Variable
 from dgm_ray.errors import ConfigurationError, StudyError
 from dgm_ray.registry import call
-from dgm_ray.tune.cluster import check_fits, placed, request
+from dgm_ray.tune.cluster import bundles, check_fits, placed, request
 from dgm_ray.tune.settings import Resources
 
 from .conftest import ENVIRONMENT
@@ -95,7 +95,49 @@ def test_more_than_any_node_has(node: dict[str, Any], said: str) -> None:
     assert str(caught.value) == said
 
 
-@pytest.mark.parametrize("node", [{}, {"cpu": 8}, {"cpu": 2, "gpu": 1, "memory": "10GiB"}, {"gpu": 0.1}])
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        (
+            {"cpu": 9, "workers": 2},
+            "tune.resources.cpu: a worker of a trial runs on one node, and none has more than 8",
+        ),
+        (
+            {"workers": 11},
+            "tune.resources.workers: there is room for 10 workers of this kind at a time (2 nodes), not 11",
+        ),
+        ({"cpu": 2, "workers": 6}, "tune.resources.workers: there is room for 5 workers of this kind"),
+        (
+            {"cpu": 2, "memory": "3GiB", "workers": 3},
+            "tune.resources.workers: there is room for 2 workers of this kind",
+        ),
+        ({"gpu": 0.3, "workers": 3}, "tune.resources.workers: there is room for 2 workers of this kind"),
+    ],
+)
+def test_more_workers_than_all_nodes_have_room_for(node: dict[str, Any], said: str) -> None:
+    """Eight CPUs and 4 GiB on the first, two CPUs, 16 GiB and one GPU on the second."""
+    with pytest.raises(StudyError) as caught:
+        check_fits(read(**node), NODES)
+    assert str(caught.value).startswith(said)
+
+
+def test_each_worker_has_a_bundle() -> None:
+    one = {"CPU": 2, "GPU": 0.5, "memory": 2 * GIB}
+    assert bundles(read(cpu=2, gpu=0.5, memory="2GiB", workers=3)) == [one] * 3
+    assert bundles(read(cpu=1)) == [{"CPU": 1}]
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {},
+        {"cpu": 8},
+        {"cpu": 2, "gpu": 1, "memory": "10GiB"},
+        {"gpu": 0.1},
+        {"cpu": 2, "workers": 5},
+        {"gpu": 0.1, "cpu": 0.2, "workers": 10},
+    ],
+)
 def test_what_a_node_has_fits(node: dict[str, Any]) -> None:
     check_fits(read(**node), NODES)
 

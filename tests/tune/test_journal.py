@@ -71,8 +71,10 @@ class Tune:
         )
         space = param_space(study.plan)
         self.proposals.set_search_properties(None, None, space)
-        named = {"trial_name_creator": trial_name, "trial_dirname_creator": trial_name}
-        experiment = Experiment(folder.name, Trial, config=space, num_samples=samples, storage_path=folder.parent, **named)
+        named: dict[str, Any] = {"trial_name_creator": trial_name, "trial_dirname_creator": trial_name}
+        experiment = Experiment(
+            folder.name, Trial, config=space, num_samples=samples, storage_path=folder.parent, **named
+        )
         self.epochs: dict[RayTrial, int] = {}
         self.trained: list[int] = []
         self.proposals.add_configurations([experiment])
@@ -101,7 +103,7 @@ class Tune:
 
     def add(self, trial: RayTrial) -> None:
         if trial.placement_group_factory is None:
-            trial.placement_group_factory = SimpleNamespace(required_resources={"CPU": 1})
+            trial.placement_group_factory = SimpleNamespace(bundles=[{"CPU": 1}])
         self.trials.append(trial)
         self.scheduler.on_trial_add(self, trial)
 

@@ -115,7 +115,7 @@ def test_a_share_of_a_gpu_that_is_too_small_is_enlarged_once(
     monkeypatch.setattr("dgm_ray.tune.trial.take_gpu", taken.append)
     made = trial(study, data)
     made._gpu = given
-    made._trial_info = SimpleNamespace(trial_resources=SimpleNamespace(required_resources={"CPU": 1, "GPU": has}))
+    made._trial_info = SimpleNamespace(trial_resources=SimpleNamespace(bundles=[{"CPU": 1, "GPU": has}]))
     if raises:
         with pytest.raises(OutOfShareError, match="CUDA: 2 GiB"):
             made.step()
@@ -131,7 +131,7 @@ def test_memory_of_the_node_is_not_enlarged_by_a_larger_share_of_a_gpu(
     monkeypatch.setattr("dgm_ray.tune.trial.take_gpu", float)
     made = trial(study, data)
     made._gpu = 0.25
-    made._trial_info = SimpleNamespace(trial_resources=SimpleNamespace(required_resources={"GPU": 0.25}))
+    made._trial_info = SimpleNamespace(trial_resources=SimpleNamespace(bundles=[{"GPU": 0.25}]))
     assert made.step()["reason"] == "oom: MemoryError: 2 TiB"
 
 
