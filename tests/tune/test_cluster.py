@@ -18,8 +18,9 @@ import pytest
 from dgm_ray.data import Metadata, Variable
 from dgm_ray.errors import ConfigurationError, StudyError
 from dgm_ray.registry import call
-from dgm_ray.tune.cluster import bundles, check_fits, placed, request
+from dgm_ray.tune.cluster import bundles, check_fits, placed, request, start_ray
 from dgm_ray.tune.settings import Resources
+from dgm_ray.tune.study import Study
 
 from .conftest import ENVIRONMENT
 
@@ -231,3 +232,18 @@ def test_a_node_is_lost_in_the_middle(small: dict[str, Any], write: Any, tmp_pat
     processes = {line["pid"] for line in lines if "table" in line}
     assert len(places) == 3
     assert len(processes) >= 6
+
+
+def test_a_server_for_jobs_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    with pytest.raises(StudyError, match=r"^RAY_ADDRESS: is of a server for jobs: submit one there"):
+        start_ray(Resources(), None)
+    with pytest.raises(StudyError, match=r"^--address: is of a server for jobs: submit one there"):
+        start_ray(Resources(), "https://127.0.0.1:8265")
+
+
+def test_files_that_trials_read(small: dict[str, Any], write: Any) -> None:
+    assert Study.read(write(small)).files == []
+    path = {"factory": "MeanAndModesImputation", "arguments": {"path": "means.npy"}}
+    small["trial"]["arguments"]["imputation"] = path
+    assert Study.read(write(small)).files == [str(Path("means.npy").absolute())]
