@@ -22,6 +22,7 @@ from dgm_ray.training import write_json
 from dgm_ray.tune.cluster import placed
 from dgm_ray.tune.comparison import Comparison
 from dgm_ray.tune.console import figure
+from dgm_ray.tune.data import Shared
 from dgm_ray.tune.imputation_grid import write_tables
 from dgm_ray.tune.leaderboard import leaderboard, print_leaderboard, readable, winner_of
 from dgm_ray.tune.outcomes import best_first, reasons
@@ -74,6 +75,7 @@ class Compare:
         started: when, by time.monotonic. Raises UnfinishedError if no imputer got to the end.
         """
         self._place.claim(self._comparison.node, self._resolved)
+        self._shared = Shared(replace(self._data, test=None))
         write_json(self._place.settings, {"space": self._comparison.node, "settings": self._resolved})
         self._journal = Journal(self._place.folder / "runs.jsonl")
         means = means_of(self._data)[f"{METRIC}{self._measure}"]
@@ -109,10 +111,10 @@ class Compare:
         """
         place = self._place_of(name, study, key)
         tracker = Tracker(place.tracking_uri, study.settings.experiment, self._place.artifacts)
-        without_test, tags = replace(self._data, test=None), {"comparison": self._place.folder.name}
+        tags = {"comparison": self._place.folder.name}
         started = time.monotonic()
         try:
-            found = search(study, without_test, place, tracker, self._console, tags=tags, lines=False)
+            found = search(study, self._shared, place, tracker, self._console, tags=tags, lines=False)
         except Exception as error:  # the others go on
             tracker.close("FAILED")
             row: Row = {"trials": study.trials, "seconds": time.monotonic() - started, "error": one_line(error)}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from dgm_ray.data import Prepared, achieved
+from dgm_ray.data import Prepared, Streamed, achieved
 from dgm_ray.evaluation.final_report import FinalReport
 from dgm_ray.tasks.configuration import NOT_REPEATED
 from dgm_ray.training import atomic, read_checkpoint, write_json
@@ -31,8 +31,11 @@ def write_best(study: Study, data: Prepared, place: Place, outcomes: list[Outcom
     configuration = study.plan.configuration(winner.values)
     configuration["arguments"] |= {"epochs": winner.epochs}
     expected: dict[str, Any] = {"best_epoch": winner.best_epoch, **winner.measures}
+    found = f"{study.plan.metric} {winner.score:.6g} in epoch {winner.best_epoch}"
+    if isinstance(data.train, Streamed):
+        rule = "was found with streamed rows; this configuration has them in memory, where their order is another"
+        expected = {NOT_REPEATED: f"{found} {rule}"}
     if winner.schedule:
-        found = f"{study.plan.metric} {winner.score:.6g} in epoch {winner.best_epoch}"
         rule = "was found while values changed; this configuration has those of that epoch, from the beginning"
         expected = {NOT_REPEATED: f"{found} {rule}: {said_schedule(winner.schedule)}"}
     write_json(place.best, configuration | {"expected": expected})

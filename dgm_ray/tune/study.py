@@ -16,6 +16,7 @@ from dgm_ray.registry import TASKS, absolute_paths, call, check_keys, parameters
 from dgm_ray.space import Place, assign, corners, draws_of, fill, read_draws, read_file
 from dgm_ray.tasks import train, train_imputer  # noqa: F401 (registers what a trial can be)
 from dgm_ray.tasks.training_task import TrainingTask
+from dgm_ray.tune.data import Route, route, streamed
 from dgm_ray.tune.plan import Plan
 from dgm_ray.tune.settings import RandomSearch, Settings
 
@@ -109,6 +110,11 @@ class Study:
         data = self._corners[0].data
         return "" if isinstance(data, Files) else type(data.missing).__name__
 
+    @cached_property
+    def route(self) -> Route:
+        """How the table is read. Raises ConfigurationError if it is to be streamed and cannot be."""
+        return route(self._corners[0], self.settings.data)
+
     def prepare(self, data: Prepared | None = None) -> Prepared:
         """Read the table once, split it and hide its cells, and check that every corner of the space fits it.
 
@@ -116,7 +122,7 @@ class Study:
         """
         for task in self._corners:
             with _placed(self.place):
-                data = data or task.prepare()
+                data = data or (streamed(task, self.settings.data) if self.route.streams else task.prepare())
                 task.check_data(data)
         assert data is not None
         if data.test is None:

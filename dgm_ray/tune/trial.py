@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +34,12 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     a GPU that is too small ends the process once: Tune starts the trial again, with a larger one.
     """
 
-    def setup(self, config: dict[str, Any], plan: Plan, data: Prepared, gpu: float = 0.0) -> None:
+    def setup(self, config: dict[str, Any], plan: Plan, table: Callable[[], Prepared], gpu: float = 0.0) -> None:
         """Called by Ray once per process, with what all trials share: the plan, and the table in shared memory.
 
-        gpu: the share of a GPU that a trial is started with.
+        table: returns it. gpu: the share of a GPU that a trial is started with.
         """
-        self._plan, self._data, self._gpu = plan, data, gpu
+        self._plan, self._data, self._gpu = plan, table(), gpu
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
