@@ -11,7 +11,6 @@ from ray.data import Datasource, ReadTask
 from ray.data.block import BlockAccessor, BlockMetadata
 from ray.data.context import DataContext
 from ray.exceptions import RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
 from dgm_ray.data import class_numbers
@@ -54,7 +53,7 @@ def _blocks(parts: "ray.ObjectRef[TrainParts]", shard: Shard, labelled: bool) ->
 class StreamedRows:
     """The training rows of a table in shards; see ``Rows``.
 
-    An epoch reads the shards in an order of its own, and draws batches from the ``shuffle_rows`` rows that it read last.
+    An epoch reads the shards in an order of its own, and draws batches from the ``shuffle_rows`` rows read last.
     classes: of labels, if batches have them.
 
     The tasks that read ask for no CPU: they could wait for ever for the CPUs that trials hold. Each trial has one of
@@ -93,7 +92,14 @@ class StreamedRows:
         order = np.random.default_rng([seed, epoch])
         shards = [self._shards[index] for index in order.permutation(len(self._shards))]
         source = ShardSource(self._stored, shards, self._classes is not None)
-        dataset = ray.data.read_datasource(source, num_cpus=0, concurrency=1, override_num_blocks=len(shards))
+        here = ray.get_runtime_context().get_node_id()
+        dataset = ray.data.read_datasource(
+            source,
+            num_cpus=0,
+            concurrency=1,
+            override_num_blocks=len(shards),
+            label_selector={"ray.io/node-id": here},
+        )
         _settle(dataset.context)
         try:
             yield from dataset.iter_torch_batches(
@@ -110,12 +116,10 @@ class StreamedRows:
 
 
 def _settle(context: DataContext) -> None:
-    """Read in the order of the shards, here, and no more than is soon needed."""
+    """Read in the order of the shards, and no more than is soon needed."""
     context.enable_progress_bars = False
     context.target_max_block_size = BLOCK_BYTES
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
         object_store_memory=STORE_BYTES
     )
-    here = ray.get_runtime_context().get_node_id()
-    context.scheduling_strategy = NodeAffinitySchedulingStrategy(here, soft=False)

@@ -120,9 +120,10 @@ class Study:
 
         data: what others have prepared already.
         """
+        streams = data is None and self.route.streams
         for task in self._corners:
             with _placed(self.place):
-                data = data or (streamed(task, self.settings.data) if self.route.streams else task.prepare())
+                data = data or (streamed(task, self.settings.data) if streams else task.prepare())
                 task.check_data(data)
         assert data is not None
         if data.test is None:
