@@ -154,8 +154,9 @@ def look(driver: int, trials: int, watched: Watched) -> None:
             total += memory_of(pid, "smaps_rollup", "Pss")
         except (OSError, StopIteration):  # it has ended
             continue
-        there += words.startswith(b"ray::Trial.")
-        kind = "driver" if pid == driver else "worker" if words.startswith(b"ray::") else ""
+        worker = words.startswith(b"ray::") and b"Agent" not in words
+        there += worker and words.startswith((b"ray::Trial", b"ray::ResourceTrainable"))
+        kind = "driver" if pid == driver else "worker" if worker else ""
         if kind:
             watched.largest[kind] = max(watched.largest[kind], resident)
     if there >= trials:
