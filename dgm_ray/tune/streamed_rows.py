@@ -72,14 +72,15 @@ class StreamedRows:
     def parts(
         self, batch_size: int, *, seed: int, epoch: int, join_last: bool = False
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
-        read = self._read(batch_size, seed=seed, epoch=epoch)
+        read, waiting = self._read(batch_size, seed=seed, epoch=epoch), dict[str, Tensor]()
         for size in part_sizes(self._rows, batch_size, join_last=join_last):
-            batch = next(read, {})
-            if size > batch_size:
-                last = next(read, {})
-                batch = {name: torch.cat([batch[name], last[name]]) for name in batch.keys() & last.keys()}
-            if "features" not in batch or len(batch["features"]) != size:
-                raise DataError("data", "the file has other rows than when the study began")
+            while not waiting or len(waiting["features"]) < size:  # Ray's own last batches are of any size
+                more = next(read, None)
+                if more is None:
+                    raise DataError("data", "the file has fewer rows than when the study began")
+                waiting = {name: torch.cat([waiting[name], one]) if waiting else one for name, one in more.items()}
+            batch = {name: one[:size] for name, one in waiting.items()}
+            waiting = {name: one[size:] for name, one in waiting.items()}
             yield batch["features"], self._labels(batch)
 
     def _labels(self, batch: dict[str, Tensor]) -> Tensor | None:
