@@ -91,14 +91,18 @@ def main(
 def timed(folder: Path, *arguments: str) -> Seconds:
     """Run a Python command in a folder. Raises CalledProcessError if it fails."""
     started = time.perf_counter()
-    environment = os.environ | {"PYTHONPATH": str(BARE.parents[1])}
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, check=True, capture_output=True, text=True
+        [sys.executable, *arguments], cwd=folder, env=environment(), check=True, capture_output=True, text=True
     )
     seconds = time.perf_counter() - started
     said = re.search(r"^took ([\d.]+) s$", done.stdout, re.MULTILINE)
     assert said, done.stdout
     return Seconds(seconds, float(said[1]))
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a command that runs in another folder."""
+    return os.environ | {"PYTHONPATH": str(BARE.parents[1])}
 
 
 def write_space(folder: Path, trials: int) -> None:

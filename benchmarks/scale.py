@@ -1,69 +1,89 @@
-"""How a study grows: with trials on one table, and with a table that does not fit in memory.
+"""What happens when a study grows: more trials, more of them on one table, a table that does not fit in memory.
 
-    python -m benchmarks.scale                          # every part
-    python -m benchmarks.scale --part share
-    python -m benchmarks.scale --part stream --gigabytes 1
+    python -m benchmarks.scale trials    # 500 one-epoch trials against Ray Tune around empty ones: 3 minutes
+    python -m benchmarks.scale share     # what 8 trials at a time on one table of 200 MB add: 3 minutes
+    python -m benchmarks.scale stream    # a table of 4 GB that stays in its file: 10 minutes
 
-Each study is ``python -m dgm_ray.tune`` in processes of its own, and its memory is looked at from outside, in /proc.
-
-* share: 8 trials at a time on one table of 200 MB, and on one of an eighth of the rows for eight times the epochs.
-  Memory is the sum of the proportional set sizes of all the study's processes, driver, Ray and trials, so what they
-  share counts once. What the larger table adds is told in sizes of what it is larger by.
-* stream: an autoencoder on a table of 4 GB that stays in its file, and on a part of it in memory. Memory is the largest
-  resident set of the driver, and of any worker, at any time; rows per second are those of a trial, measures and all.
+Linux alone: memory is what /proc says.
 """
 
-import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from dgm_ray.data import Metadata
-from dgm_ray.data.variable import Variable
+from benchmarks.overhead import BARE, environment, write_space
+from benchmarks.watch import HELD_OUT, MB, ROW, run, write_autoencoders, write_table
 
-COLUMNS = 100
-MB = 10**6
-ROW = 4 * COLUMNS
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 TRIALS, SHARED_MB, SMALLER = 8, 200, 8
-EVERY = 0.5  # seconds between two looks at the processes
+ENDED = re.compile(r"^[ *] \d+  val_")  # a study prints one such line for each trial that ends
 
 
-@dataclass(frozen=True)
-class Options:
-    """gigabytes: of the table that is streamed. in_memory: of the part of it that is read into memory."""
+class Run(NamedTuple):
+    """A study that was watched.
 
-    gigabytes: float
-    in_memory: float
-    console: Console
-
-
-@dataclass
-class Watched:
-    """What was seen of a study's processes, in bytes.
-
-    totals: the sums of proportional set sizes, at each look while all trials were there. largest: resident set of the
-    driver, and of a worker.
+    seconds: when so many trials had ended, since the process started. megabytes: resident in the driver then.
     """
 
-    totals: list[int] = field(default_factory=list)
-    largest: dict[str, int] = field(default_factory=lambda: {"driver": 0, "worker": 0})
+    seconds: dict[int, float]
+    megabytes: dict[int, float]
 
 
-def share(options: Options) -> Table:
+@app.callback()
+def _commands() -> None: ...
+
+
+@app.command()
+def trials(
+    few: Annotated[int, typer.Option(min=1)] = 100,
+    many: Annotated[int, typer.Option(min=2)] = 500,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+) -> None:
+    """Compare trials per second with bare Ray Tune, and the driver's memory after few and after many trials.
+
+    Trials per second are those between the first ``few`` and ``many``: no start, no end. Bare: ``bare_tune.py``, whose
+    processes are used again and which logs nothing. A trial of dgm_ray builds, trains and scores a MedGAN, writes a
+    checkpoint, and has a run in MLflow.
+    """
+    studies, bare = [], []
+    for _ in range(rounds):
+        with TemporaryDirectory() as name:
+            studies.append(watched(Path(name), few, many))
+            bare.append({count: command_seconds(Path(name), str(BARE), str(count)) for count in (few, many)})
+    table = Table(title=f"{many} one-epoch trials, median of {rounds}")
+    for column in ("contestant", "trials per second", f"driver after {few}, MB", f"after {many}, MB", "ratio"):
+        table.add_column(column, justify="left" if column == "contestant" else "right")
+    rate = {
+        "bare": median((many - few) / (one[many] - one[few]) for one in bare),
+        "dgm_ray": median((many - few) / (one.seconds[many] - one.seconds[few]) for one in studies),
+    }
+    table.add_row("bare Ray Tune", f"{rate['bare']:.1f}", "", "", "")
+    held = [median(one.megabytes[count] for one in studies) for count in (few, many)]
+    growth = median(one.megabytes[many] / one.megabytes[few] for one in studies)
+    table.add_row("dgm_ray", f"{rate['dgm_ray']:.1f}", *(f"{one:.0f}" for one in held), f"{growth:.2f}")
+    Console().print(table)
+
+
+@app.command()
+def share() -> None:
+    """Tell what a larger table adds to the memory of 8 trials at a time.
+
+    Memory is the sum of the proportional set sizes of all the study's processes, driver, Ray and trials: what they
+    share counts once. The smaller table has an eighth of the rows, for eight times the epochs. What the larger one adds
+    is told in sizes of what it is larger by.
+    """
     rows = SHARED_MB * MB // ROW
     settings: dict[str, Any] = {"samples": TRIALS, "resources": {"cpu": (os.cpu_count() or 1) / TRIALS}}
     settings |= {"concurrent": TRIALS, "data": {"mode": "memory"}}
@@ -76,23 +96,32 @@ def share(options: Options) -> Table:
             folder = Path(name)
             write_table(folder, rows // divisor)
             trial = {"epochs": 4 * divisor, "batch_size": 1024, "evaluate_every": divisor}
-            write_space(folder, settings, trial)
-            watched = run(folder, trials=TRIALS)
-        settled = watched.totals[len(watched.totals) // 3 :]  # all of them have begun by then
+            write_autoencoders(folder, settings, trial)
+            seen_of_it = run(folder, trials=TRIALS)
+        settled = seen_of_it.totals[len(seen_of_it.totals) // 3 :]  # all of them have begun by then
         seen.append([rows // divisor * ROW / MB, median(settled) / MB, max(settled) / MB])
         table.add_row(*(f"{value:.0f}" for value in seen[-1]))
     smaller, larger = seen
     grown = larger[0] - smaller[0]
     added = [(more - less) / grown for more, less in zip(larger[1:], smaller[1:], strict=True)]
     table.add_row(f"+ {grown:.0f}", *(f"x {value:.2f}" for value in added))
-    return table
+    Console().print(table)
 
 
-def stream(options: Options) -> Table:
-    table = Table(title=f"{options.gigabytes:g} GB, {os.cpu_count()} CPUs")
+@app.command()
+def stream(
+    gigabytes: Annotated[float, typer.Option(min=0.01, help="Of the table that is streamed.")] = 4.0,
+    in_memory: Annotated[float, typer.Option(min=0.01, help="Of its part that is read into memory.")] = 1.0,
+) -> None:
+    """Train an autoencoder on a table that stays in its file, and on a part of it in memory.
+
+    Memory is the largest resident set of the driver, and of any worker, at any time; rows per second are those of a
+    trial, measures and all.
+    """
+    table = Table(title=f"{gigabytes:g} GB, {os.cpu_count()} CPUs")
     for column in ("rows", "rows to train", "rows per second", "driver, MB", "largest worker, MB"):
         table.add_column(column, justify="right" if table.columns else "left")
-    for mode, size in (("stream", options.gigabytes), ("memory", options.in_memory)):
+    for mode, size in (("stream", gigabytes), ("memory", in_memory)):
         rows = int(size * 1000 * MB) // ROW
         with TemporaryDirectory() as name:
             folder = Path(name)
@@ -101,113 +130,50 @@ def stream(options: Options) -> Table:
                 raise SystemExit(f"{folder}: needs {size:g} GB of disk, there are {free / 1000 / MB:.1f} free")
             write_table(folder, rows)
             settings = {"samples": 1, "resources": {"cpu": 1}, "data": {"mode": mode}}
-            write_space(folder, settings, {"epochs": 2, "batch_size": 1024})
-            watched = run(folder)
+            write_autoencoders(folder, settings, {"epochs": 2, "batch_size": 1024})
+            seen_of_it = run(folder)
             found = pd.read_parquet(folder / "results" / "space" / "results.parquet").iloc[0]
-        train = 0.96 * rows * found["epochs"]
+        train = (1 - 2 * HELD_OUT) * rows * found["epochs"]
         table.add_row(
             f"{size:g} GB: {mode}",
             f"{train / found['epochs']:.3g}",
             f"{train / found['seconds']:.3g}",
-            *(f"{value / MB:.0f}" for value in watched.largest.values()),
+            *(f"{value / MB:.0f}" for value in seen_of_it.largest.values()),
         )
-    return table
+    Console().print(table)
 
 
-PARTS: Mapping[str, Callable[[Options], Table]] = {"share": share, "stream": stream}
+def watched(folder: Path, few: int, many: int) -> Run:
+    """Run a study of ``many`` trials and look at its driver after ``few`` and after the last."""
+    write_space(folder, many)
+    found, ended = Run({}, {}), 0
+    command = [sys.executable, "-m", "dgm_ray.tune", "space.yaml"]
+    started = time.perf_counter()
+    with subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout
+        for line in driver.stdout:
+            if ENDED.match(line):
+                ended += 1
+                if ended in (few, many):
+                    found.seconds[ended] = time.perf_counter() - started
+                    found.megabytes[ended] = resident(driver.pid)
+    assert driver.returncode == 0
+    assert ended == many
+    return found
 
 
-def main(
-    part: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(PARTS)}; all by default.")] = None,
-    gigabytes: Annotated[float, typer.Option(min=0.01, help="Of the table that is streamed.")] = 4.0,
-    in_memory: Annotated[float, typer.Option(min=0.01, help="Of its part that is read into memory.")] = 1.0,
-) -> None:
-    options = Options(gigabytes, in_memory, Console())
-    for name in part or PARTS:
-        if name not in PARTS:
-            raise typer.BadParameter(f"there is no part {name!r}", param_hint="--part")
-        options.console.print(PARTS[name](options))
+def command_seconds(folder: Path, *arguments: str) -> float:
+    """Return the seconds that a Python command takes. Raises CalledProcessError if it fails."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], cwd=folder, env=environment(), check=True, capture_output=True)
+    return time.perf_counter() - started
 
 
-def run(folder: Path, trials: int = 1) -> Watched:
-    """Run the study of a folder and look at its processes. Raises SystemExit with what it said if it fails."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "RAY_AUTH_MODE": "disabled"}
-    line = [sys.executable, "-m", "dgm_ray.tune", "space.json"]
-    watched = Watched()
-    with (folder / "log").open("w") as log:
-        command = subprocess.Popen(line, cwd=folder, env=environment, stdout=log, stderr=log)
-        while command.poll() is None:
-            look(command.pid, trials, watched)
-            time.sleep(EVERY)
-    if command.returncode:
-        raise SystemExit((folder / "log").read_text())
-    return watched
-
-
-def look(driver: int, trials: int, watched: Watched) -> None:
-    """Note what the processes below the driver take now."""
-    total = there = 0
-    for pid in family(driver):
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes()
-            resident = memory_of(pid, "status", "VmRSS")
-            total += memory_of(pid, "smaps_rollup", "Pss")
-        except (OSError, StopIteration):  # it has ended
-            continue
-        worker = words.startswith(b"ray::") and b"Agent" not in words
-        there += worker and words.startswith((b"ray::Trial", b"ray::ResourceTrainable"))
-        kind = "driver" if pid == driver else "worker" if worker else ""
-        if kind:
-            watched.largest[kind] = max(watched.largest[kind], resident)
-    if there >= trials:
-        watched.totals.append(total)
-
-
-def family(pid: int) -> Iterator[int]:
-    """Yield a process and all below it."""
-    yield pid
-    try:
-        children = [Path(task, "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
-    except OSError:
-        return
-    for child in " ".join(children).split():
-        yield from family(int(child))
-
-
-def memory_of(pid: int, file: str, name: str) -> int:
-    lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
-
-
-def write_table(folder: Path, rows: int) -> None:
-    """Write features whose columns depend on each other, a part at a time, and their metadata."""
-    random, step = np.random.default_rng(0), 50_000
-    variables = tuple(Variable(f"column_{index}", "numerical") for index in range(COLUMNS))
-    header = {"descr": "<f4", "fortran_order": False, "shape": (rows, COLUMNS)}
-    with (folder / "features.npy").open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, rows, step):
-            count = min(step, rows - start)
-            noise, common = random.random((count, COLUMNS), np.float32), random.random((count, 1), np.float32)
-            (0.5 * noise + 0.5 * common).tofile(file)
-    (folder / "metadata.json").write_text(json.dumps(Metadata(variables, rows).to_dict()))
-
-
-def write_space(folder: Path, settings: Mapping[str, Any], trial: Mapping[str, Any]) -> None:
-    components: dict[str, Any] = {
-        "autoencoder": {"factory": "SingleVariableAutoEncoder", "arguments": {"encoder": {}, "decoder": {}}},
-        "reconstruction_loss": {"factory": "AutoEncoderLoss", "arguments": {"reconstruction_loss": {"factory": "MSE"}}},
-        "autoencoder_optimizer": {
-            "factory": "Adam",
-            "arguments": {"parameters": ["autoencoder"], "lr": {"loguniform": [1e-4, 1e-2]}},
-        },
-    }
-    source = {"features": str(folder / "features.npy"), "metadata": str(folder / "metadata.json")}
-    data = {"source": {"factory": "Npy", "arguments": source}, "validation_fraction": 0.02, "test_fraction": 0.02}
-    arguments = {"data": data, "architecture": {"arguments": {"code_size": 8}, "components": components}} | dict(trial)
-    space = {"tune": settings, "trial": {"task": "TrainAutoEncoder", "arguments": arguments}}
-    (folder / "space.json").write_text(json.dumps(space))
+def resident(pid: int) -> float:
+    """Return the megabytes of a process that are in memory."""
+    (line,) = (one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("VmRSS:"))
+    return int(line.split()[1]) / 1000
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -13,7 +13,7 @@ from dgm_ray.evaluation.generation import Floats, score_generation
 from dgm_ray.evaluation.imputation import complete
 from dgm_ray.evaluation.imputation_report import VariableErrors, by_variable, downstream, of_draws, overall
 from dgm_ray.models import Imputes, Samples
-from dgm_ray.training import Training
+from dgm_ray.training import Training, mean_and_std
 
 Figures = dict[str, float]
 # The cost has a bound: draws, rows that are drawn for or that classifiers learn, hidden cells that are drawn for.
@@ -37,7 +37,8 @@ class FinalReport:
 
     validation, test: as ``overall`` names them. baseline_validation, baseline_test: means and modes on the same cells.
     more: of the test rows alone: generation, downstream, draws. variables: of the test cells, largest RMSE first.
-    baseline_variables: the same of means and modes, in the same order.
+    baseline_variables: the same of means and modes, in the same order. seeds: the test figures of each seed of the
+    same configuration, if there are several; all else is of one of them.
     """
 
     validation: Figures = field(default_factory=dict)
@@ -47,6 +48,12 @@ class FinalReport:
     more: Figures = field(default_factory=dict)
     variables: list[VariableErrors] = field(default_factory=list)
     baseline_variables: list[VariableErrors] = field(default_factory=list)
+    seeds: list[Figures] = field(default_factory=list)
+
+    @property
+    def over_seeds(self) -> Figures:
+        """The test figures' means over seeds, and as ``{name}_std`` their deviations; {} of one seed."""
+        return mean_and_std(self.seeds) if self.seeds else {}
 
     @property
     def gap(self) -> Figures:
@@ -64,6 +71,9 @@ class FinalReport:
             "test_gap_": self.gap,
         }
         named = {f"{prefix}{METRICS[name]}": one for prefix, part in parts.items() for name, one in part.items()}
+        for name in METRICS.keys() & self.over_seeds.keys():
+            for kind, key in (("mean", name), ("std", f"{name}_std")):
+                named[f"test_{METRICS[name]}_{kind}"] = self.over_seeds[key]
         return named | {f"test_{name}": one for name, one in self.more.items()}
 
 
@@ -100,6 +110,18 @@ def final_report(training: Training, data: Prepared, device: torch.device) -> Fi
         variables=variables,
         baseline_variables=[beside[one.name] for one in variables],
     )
+
+
+def score_test_cells(training: Training, data: Prepared, device: torch.device) -> Figures:
+    """Return the ``test`` figures of the report alone."""
+    model, test = training.architecture.model, data.test
+    assert test is not None
+    if not isinstance(model, Imputes) or not test.hidden_mask.any():
+        return {}
+    model.eval()
+    with training.aside():
+        made = imputed(model, _seen(training, data, test, device))
+    return overall(data.metadata, made, test)
 
 
 def _seen(training: Training, data: Prepared, scored: Scored, device: torch.device) -> Seen:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dgm_ray.models import Probed
+from dgm_ray.nn import ImputationLayer
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -77,6 +78,13 @@ class ImputerModel(nn.Module):
         super().__init__()
         self.imputer = imputer
         self._fitted = False
+
+    @property
+    def seeded(self) -> bool:
+        """Whether another seed gives another result."""
+        if isinstance(self.imputer, ImputationLayer):
+            return self.imputer.random
+        return hasattr(self.imputer, "seed")
 
     def fitted(self) -> None:
         """Say that there is something to save."""

@@ -8,6 +8,7 @@ differentiable: let gradients flow to the observed cells (and so to whatever mad
 """
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,7 +23,9 @@ FloatVector = NDArray[np.float64]
 
 
 class ImputationLayer(nn.Module):
-    """What may stand where a configuration says ``imputation``."""
+    """What may stand where a configuration says ``imputation``. random: it draws what it fills."""
+
+    random: ClassVar[bool] = False
 
 
 @register
@@ -41,6 +44,7 @@ class ZeroImputation(ImputationLayer):
 class NormalNoiseImputation(ImputationLayer):
     """Fills each cell with a draw from N(noise_mean, noise_std), in training and evaluation. noise_std >= 0."""
 
+    random = True
     noise_mean: Tensor
     noise_std: Tensor
 
@@ -59,6 +63,7 @@ class NormalNoiseImputation(ImputationLayer):
 class UniformNoiseImputation(ImputationLayer):
     """Fills each cell with a draw from [low, high), in training and evaluation; GAIN's authors take [0, 0.01)."""
 
+    random = True
     low: Tensor
     high: Tensor
 

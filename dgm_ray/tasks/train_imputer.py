@@ -64,6 +64,11 @@ class TrainImputer(TrainingTask):
         loop = Iterations(model, data.train.features)
         return self.training(architecture, loop, Evaluation(seen), seed, configuration)
 
+    def seeded(self, metadata: Metadata) -> bool:
+        model = self.rehearse(metadata).model
+        assert isinstance(model, ImputerModel)
+        return model.seeded
+
     def _build(self, metadata: Metadata, means_and_modes: torch.Tensor, seed: int) -> Architecture:
         shared = {"metadata": metadata, "means_and_modes": means_and_modes}
         own = {"seed": seed, "workers": self.threads}

@@ -3,6 +3,7 @@
 from dgm_ray.training.checkpoints import load_states, modules_of, read_checkpoint, write_checkpoint
 from dgm_ray.training.files import append_line, atomic, write_json, write_text
 from dgm_ray.training.loop import Loop, batches, schedule
+from dgm_ray.training.repeats import Repeats, mean_and_std
 from dgm_ray.training.rows import Rows, TensorRows, part_sizes
 from dgm_ray.training.training import CONVERGED, DIVERGED, EARLY, Best, Training
 
@@ -12,6 +13,7 @@ __all__ = [
     "EARLY",
     "Best",
     "Loop",
+    "Repeats",
     "Rows",
     "TensorRows",
     "Training",
@@ -19,6 +21,7 @@ __all__ = [
     "atomic",
     "batches",
     "load_states",
+    "mean_and_std",
     "modules_of",
     "part_sizes",
     "read_checkpoint",

@@ -32,6 +32,19 @@ class Epochs(Protocol):
     def probe(self, cycles: int) -> Probed: ...
 
 
+def random_states() -> dict[str, Any]:
+    """Return the states of torch's random generators, by kind of device."""
+    states: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    return states | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_available() else {})
+
+
+def set_random_states(states: Mapping[str, Any]) -> None:
+    """Set torch's random generators to what ``random_states`` returned, those of a GPU if there is one."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
 @dataclass(frozen=True)
 class Best:
     """The best epoch so far, all that was measured in it, and a copy of every component's state dict."""
@@ -40,6 +53,11 @@ class Best:
     metric: float
     measures: dict[str, float]
     states: dict[str, Any]
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint has of it."""
+        state: dict[str, Any] = {"best_architecture": self.states, "best_measures": self.measures}
+        return state | {"best_epoch": self.epoch, "best_metric": self.metric}
 
 
 class Training:
@@ -119,16 +137,11 @@ class Training:
             "architecture": copy_states(self.architecture.components),
             "epoch": self.epoch,
             "reason": self.reason,
-            "random_states": {"cpu": torch.get_rng_state()},
+            "random_states": random_states(),
             "configuration": self._configuration,
             "versions": {"dgm_ray": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
         }
-        if torch.cuda.is_available():
-            state["random_states"]["cuda"] = torch.cuda.get_rng_state_all()
-        if self.best:
-            state |= {"best_architecture": self.best.states, "best_measures": self.best.measures}
-            state |= {"best_epoch": self.best.epoch, "best_metric": self.best.metric}
-        return state
+        return state | (self.best.state() if self.best else {})
 
     def load(self, state: Mapping[str, Any], place: str) -> None:
         """Go on from a checkpoint's state. What stopped for a reason that still holds stays stopped."""
@@ -139,9 +152,7 @@ class Training:
             measures = state["best_measures"] if "best_measures" in state else {}
             self.best = Best(state["best_epoch"], state["best_metric"], measures, state["best_architecture"])
         if "random_states" in state:
-            torch.set_rng_state(state["random_states"]["cpu"])
-            if "cuda" in state["random_states"] and torch.cuda.is_available():
-                torch.cuda.set_rng_state_all(state["random_states"]["cuda"])
+            set_random_states(state["random_states"])
         self.reason = "epochs" if self.epoch >= self.epochs else ""
         reason = state["reason"] if "reason" in state else ""
         if reason.startswith((DIVERGED, CONVERGED)) or (reason.startswith(EARLY) and self._impatient()):

@@ -79,7 +79,9 @@ def tune(
 
     --plan tells the time and the memory of a trial, how many fit side by side on this machine, and the time of all.
 
-    Ctrl-C stops neatly: what is there is summarised, and --resume goes on.
+    Ctrl-C stops neatly: what is there is summarised, and --resume goes on, after whatever ended it.
+
+    --resume --samples 40 gives a study that has fewer trials, ended or not, 40.
 
     Examples:
 
@@ -155,6 +157,8 @@ def _run(searched: "Study | Comparison", place: "Place", address: str | None, st
     from dgm_ray.tune.study import Study
 
     place.check("trial" if isinstance(searched, Study) else "imputers")
+    if place.resume and isinstance(searched, Study):
+        _check_resumed(searched, place)
     from dgm_ray.tune.cluster import start_ray
 
     console = _console()
@@ -163,6 +167,17 @@ def _run(searched: "Study | Comparison", place: "Place", address: str | None, st
         start_ray(searched.settings.resources, address)
         run = ready.result()
     return run(place, started)
+
+
+def _check_resumed(study: "Study", place: "Place") -> None:
+    """Raise an error if a study that is resumed is another one now, or shall have fewer trials than it has."""
+    from dgm_ray.tune.journal import Decisions
+
+    place.check_unchanged(study.node, study.resolved())
+    there = Decisions(place.journal).trials
+    if study.trials < there:
+        rule = f"this study has {there} trials already, and goes on with at least as many (--samples)"
+        raise ConfigurationError("tune.samples", rule, study.settings.samples)
 
 
 def _console() -> "Console":
@@ -249,7 +264,7 @@ def _size(study: "Study", rehearsal: "Rehearsal") -> str:
 
     sizes = f", {rehearsal.fewest_parameters} to {rehearsal.most_parameters} parameters"
     counts = f"{some(len(study.plan.draws), 'draw')}, {some(study.trials, 'trial')} of at most "
-    counts += some(study.epochs, "epoch")
+    counts += some(study.epochs, "epoch") + study.plan.of_seeds
     return f"{study.plan.template['task']}, {counts}{sizes if rehearsal.most_parameters else ''}"
 
 
@@ -269,7 +284,8 @@ def _quiet() -> None:
         ("RAY_CHDIR_TO_TRIAL_DIR", "0"),
         ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"),  # MLflow and results.parquet have it all
         ("TUNE_DISABLE_SIGINT_HANDLER", "1"),  # ours tells Ctrl-C from SIGTERM
-        ("TUNE_GLOBAL_CHECKPOINT_S", "5"),
+        ("TUNE_GLOBAL_CHECKPOINT_S", "3600"),  # the journal has what a resume needs
+        ("TUNE_MAX_PENDING_TRIALS_PG", "200"),  # how many run at a time is ours to say
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
         ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
     ):

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 import ray
-from ray import tune
 from rich.console import Console
 
 from dgm_ray.data import Csv, Parquet, Prepared
@@ -97,7 +96,8 @@ class Compare:
     def _resolved(self) -> dict[str, Any]:
         resolved = next(iter(self._studies.values())).resolved()
         own = {name: study.resolved() for name, study in self._studies.items()}
-        return resolved | {"repeats": self._comparison.repeats, "imputers": own}
+        settings = self._comparison.settings
+        return resolved | {"seeds": settings.seeds, "repeats": self._comparison.repeats, "imputers": own}
 
     def _done(self, key: str) -> Row | None:
         """Return what a search found that has ended; one that failed is tried again."""
@@ -135,7 +135,7 @@ class Compare:
     def _place_of(self, name: str, study: Study, key: str) -> Place:
         """Return where an imputer's study is; one that was cut short goes on, if it is still the same."""
         place = Place(self._place.folder / name, self._place.tracking_uri, overwrite=True)
-        cut = place.settings.exists() and key not in self._journal.done and tune.Tuner.can_restore(str(place.folder))
+        cut = place.settings.exists() and key not in self._journal.done and place.journal.exists()
         wanted = json.loads(json.dumps({"space": study.node, "settings": study.resolved()}))
         same = cut and json.loads(place.settings.read_text(encoding="utf-8")) == wanted
         return replace(place, resume=True) if same else place

@@ -103,7 +103,7 @@ class Comparison:
 
         Raises ConfigurationError or DataError for a space that does not fit its task, or the table.
         """
-        studies = {name: self._study(name, len(data.train.features)) for name in self.node["imputers"]}
+        studies = {name: self._study(name, data) for name in self.node["imputers"]}
         for study in studies.values():
             study.prepare(data)
         return studies
@@ -112,8 +112,8 @@ class Comparison:
     def _read(self) -> CellHoldout:
         return replace(self.holdout, source=InMemory(self.holdout.source.read()))
 
-    def _study(self, name: str, rows: int) -> Study:
-        place = f"imputers.{name}"
+    def _study(self, name: str, data: Prepared) -> Study:
+        place, rows = f"imputers.{name}", len(data.train.features)
         configuration = imputer_configuration(name, place)
         arguments = configuration["arguments"]
         for steps, value in self.node["imputers"][name].items():
@@ -124,11 +124,13 @@ class Comparison:
         node = {"trial": configuration}
         study = Study.of(self.path, node, replace(self.settings, samples=1, scheduler=FIFO()), place)
         samples, scheduler = self.settings.samples if study.plan.draws else 1, self.settings.scheduler
+        several = self.settings.seeds > 1 and study.seeded(data.metadata)
+        settings = replace(self.settings, samples=samples, seeds=self.settings.seeds if several else 1)
         try:
             scheduler.check(study.epochs, samples)
         except ConfigurationError:  # nothing could be stopped
             scheduler = FIFO()
-        study = Study.of(self.path, node, replace(self.settings, samples=samples, scheduler=scheduler), place)
+        study = Study.of(self.path, node, replace(settings, scheduler=scheduler), place)
         default = imputer_configuration(name)
         default["arguments"] = fitting(default["arguments"], rows)
         first = study.plan.drawn(default)  # a search that begins with it is never behind it

@@ -15,7 +15,8 @@ from dgm_ray.tune.observer import Observer
 from dgm_ray.tune.outcomes import Outcome, best_first, changes, number_of, pareto, reasons
 from dgm_ray.tune.plan import Plan, Schedule
 
-SHOWN, SHOWN_NARROW, NARROW = 5, 3, 110  # trials in the summary, in a console of so many columns
+# Trials in the summary, in a console of so many columns; deviations over seeds take more.
+SHOWN, SHOWN_NARROW, NARROW, DEVIATIONS = 5, 3, 110, 30
 WORST = 5  # variables in the report
 
 
@@ -58,7 +59,8 @@ class ConsoleCallback(Observer):
         better = outcome.ranked and outcome.score < self._best
         self._best = min(self._best, outcome.score) if outcome.ranked else self._best
         mark = "*" if better else " "
-        line = f"{mark} {outcome.number:03d}  {self._metric} {figure(outcome.score)}  epoch {outcome.best_epoch}"
+        score = _with_std(outcome.measures, self._metric) or figure(outcome.score)
+        line = f"{mark} {outcome.number:03d}  {self._metric} {score}  epoch {outcome.best_epoch}"
         line += f" of {outcome.epochs}  {outcome.seconds:.1f} s  {outcome.reason}"
         if self._lines:
             self._progress.console.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -73,8 +75,11 @@ class ConsoleCallback(Observer):
 
 def print_summary(console: Console, plan: Plan, outcomes: Sequence[Outcome], baseline: dict[str, float]) -> None:
     """Print the best trials with the baseline beside them, and why trials ended."""
-    ranked = best_first(outcomes)[: SHOWN if console.width >= NARROW else SHOWN_NARROW]
-    console.print(f"best of {len(outcomes)} trials by {plan.metric}, smaller is better", style="bold", highlight=False)
+    narrow = console.width < NARROW + (DEVIATIONS if plan.seeds > 1 else 0)
+    ranked = best_first(outcomes)[: SHOWN_NARROW if narrow else SHOWN]
+    seeds = f"; mean ± std over {plan.seeds} seeds" if plan.seeds > 1 else ""
+    title = f"best of {len(outcomes)} trials by {plan.metric}, smaller is better{seeds}"
+    console.print(title, style="bold", highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("trial", no_wrap=True)
     for one in ranked:
@@ -118,7 +123,8 @@ def print_report(console: Console, report: FinalReport, number: int, path: str) 
     number: of the winner's trial. path: where all the variables are.
     """
     if report.test:
-        console.print(f"trial {number:03d} on the test cells, scored once", style="bold", highlight=False)
+        one = f"trial {number:03d}{', its best seed,' if report.seeds else ''} on the test cells, scored once"
+        console.print(one, style="bold", highlight=False)
         table = Table(box=box.SIMPLE_HEAD)
         table.add_column("", no_wrap=True)
         for name in ("validation", "test", "test - validation", "means and modes: validation", "test"):
@@ -135,6 +141,10 @@ def print_report(console: Console, report: FinalReport, number: int, path: str) 
                 gap = f"{report.gap[name]:+.3g}" if name in report.gap else ""
                 table.add_row(text, *own, gap, *means)
         console.print(table)
+    if over := report.over_seeds:
+        figures = ", ".join(f"{text} {_with_std(over, name)}" for name, text in _IMPUTATION.items() if name in over)
+        line = f"test cells, mean ± std over {len(report.seeds)} seeds: {figures}"
+        console.print(line, highlight=False, soft_wrap=True)
     for name, value in report.more.items():
         text = _MORE[name] if name in _MORE else name
         console.print(f"on test rows: {text} {figure(value)}", highlight=False, soft_wrap=True)
@@ -161,19 +171,30 @@ def _measure(name: str, measures: dict[str, float]) -> float | None:
     return measures[name] if name in measures else None
 
 
-def _fidelity(measures: dict[str, float]) -> float | None:
-    return 1 - measures["val_marginal_distance"] if "val_marginal_distance" in measures else None
+def _with_std(measures: dict[str, float], name: str) -> str | None:
+    """Return a measure as a table shows it, with its deviation over seeds if there is one."""
+    return figure(measures[name]) + _deviation(measures, name) if name in measures else None
+
+
+def _deviation(measures: dict[str, float], name: str) -> str:
+    std = f"{name}_std"
+    return f" ± {measures[std]:.2g}" if std in measures else ""
+
+
+def _fidelity(measures: dict[str, float]) -> str | None:
+    name = "val_marginal_distance"
+    return figure(1 - measures[name]) + _deviation(measures, name) if name in measures else None
 
 
 _FIGURES: tuple[tuple[str, Callable[[Outcome], Any], Callable[[dict[str, float]], Any]], ...] = (
     (
         "val imputation RMSE",
-        lambda one: _measure("val_imputation_rmse", one.measures),
+        lambda one: _with_std(one.measures, "val_imputation_rmse"),
         lambda b: _measure("val_imputation_rmse", b),
     ),
     (
         "val imputation MAE",
-        lambda one: _measure("val_imputation_mae", one.measures),
+        lambda one: _with_std(one.measures, "val_imputation_mae"),
         lambda b: _measure("val_imputation_mae", b),
     ),
     ("fidelity", lambda one: _fidelity(one.measures), lambda b: None),

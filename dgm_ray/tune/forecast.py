@@ -58,7 +58,7 @@ class Cost:
 
     @property
     def trial(self) -> float:
-        """Seconds of a trial that nothing ends before its last epoch."""
+        """Seconds of a trial with one seed, that nothing ends before its last epoch."""
         return self.seconds * self.epochs
 
 
@@ -85,12 +85,12 @@ class Forecast:
 
     @property
     def trial(self) -> float:
-        """Seconds of a trial, the mean over structures."""
+        """Seconds of a trial with one seed, the mean over structures."""
         return sum(cost.trial for cost in self.costs) / len(self.costs)
 
     def seconds(self, side_by_side: int) -> float:
         """Return the seconds of the study if nothing ends a trial early, or its time budget."""
-        seconds = self.trial * -(-self.study.trials // side_by_side)
+        seconds = self.trial * self.study.plan.seeds * -(-self.study.trials // side_by_side)
         return min(seconds, self.study.settings.time_budget or seconds)
 
     @property
@@ -105,7 +105,7 @@ class Forecast:
 def forecast(study: Study, data: Prepared, most: int = STRUCTURES) -> Forecast:
     """Probe ``most`` structures of a study, the smallest and the largest always; the largest first."""
     found, count = structures(study, data, most)
-    return Forecast(study, [probe(one, data, study.epochs) for one in reversed(found)], count)
+    return Forecast(study, [probe(one, data, study.epochs, study.plan.seeds) for one in reversed(found)], count)
 
 
 def structures(study: Study, data: Prepared, most: int) -> tuple[list[Structure], int]:
@@ -141,17 +141,17 @@ def structures(study: Study, data: Prepared, most: int) -> tuple[list[Structure]
     return [Structure(*one) for one in zip(named, tasks, strict=True)], count
 
 
-def probe(structure: Structure, data: Prepared, epochs: int) -> Cost:
+def probe(structure: Structure, data: Prepared, epochs: int, seeds: int = 1) -> Cost:
     """Train a few steps in this process, and forget them. The device is the processor where there is no GPU.
 
-    epochs: of a trial at most.
+    epochs: of a trial at most. seeds: of a trial; all of them are held at once, as the trial does, and one is trained.
     """
     task = structure.task
     on_gpu = task.device == "cuda" and gpu_here()
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     before = peak_memory()
-    training = replace(task, device="cuda" if on_gpu else "cpu").start(data)
+    training, *_others = [replace(task, device="cuda" if on_gpu else "cpu").start(data) for _ in range(seeds)]
     probed = training.probe(CYCLES)
     return Cost(
         structure,
@@ -187,7 +187,7 @@ def room(settings: Settings, data: Prepared) -> Room:
 def lines(found: Forecast, space: Room) -> list[str]:
     """Return what ``--plan`` says of a study."""
     study = found.study
-    said = f"{some(study.trials, 'trial')} of at most {some(study.epochs, 'epoch')}; probed "
+    said = f"{some(study.trials, 'trial')} of at most {some(study.epochs, 'epoch')}{study.plan.of_seeds}; probed "
     said += f"{len(found.costs)} of {some(found.structures, 'structure')}, for a few steps each"
     return [f"plan: {said}", *map(_cost_line, found.costs), *room_lines(found, space), time_line(found, space)]
 
@@ -228,7 +228,7 @@ def comparison_line(name: str, found: Forecast, space: Room) -> str:
     epoch = " to ".join(dict.fromkeys(map(duration, (min(seconds), max(seconds)))))
     return (
         f"{name}: {some(found.study.trials, 'trial')} of at most {some(largest.epochs, 'epoch')}, {epoch} an epoch"
-        f"{_held(largest)}; {duration(found.seconds(space.side_by_side))} ({found.saving})"
+        f"{found.study.plan.of_seeds}{_held(largest)}; {duration(found.seconds(space.side_by_side))} ({found.saving})"
     )
 
 

@@ -2,13 +2,17 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dgm_ray.errors import StudyError
 from dgm_ray.training import write_json
+
+# What a study that is resumed may have otherwise; all else decides what its trials are.
+FREE = ("samples", "concurrent", "time_budget", "stop", "max_failures", "keep", "resources")
+SHOWN = 3  # differences
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,11 @@ class Place:
     def settings(self) -> Path:
         """The space and the resolved settings; every study's folder has it."""
         return self.folder / "study.json"
+
+    @property
+    def journal(self) -> Path:
+        """What was decided, in its order; what a resume needs."""
+        return self.folder / "journal.jsonl"
 
     @property
     def best(self) -> Path:
@@ -72,10 +81,53 @@ class Place:
         if not self.settings.exists():
             raise StudyError(str(self.folder), "is not a study's folder, so it is not overwritten")
 
+    def check_unchanged(self, node: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Raise StudyError if a study that is resumed is another one now.
+
+        node: what its file says. settings: resolved.
+        """
+        if not self.journal.exists():
+            raise StudyError(str(self.folder), "has no journal.jsonl, without which a study cannot go on")
+        before = json.loads(self.settings.read_text(encoding="utf-8"))
+        now = json.loads(json.dumps({"space": node, "settings": settings}))
+        found = list(differences(_fixed(before), _fixed(now)))
+        if found:
+            more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+            said = f"{'; '.join(found[:SHOWN])}{more}"
+            raise StudyError(str(self.folder), f"cannot go on as another study: {said}")
+
     def claim(self, node: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         """Make the folder and write what the study is; an overwritten one is removed."""
-        if self.resume:
-            return
-        if self.folder.exists():
+        if not self.resume and self.folder.exists():
             shutil.rmtree(self.folder)
         write_json(self.settings, {"space": node, "settings": settings})
+
+
+def differences(then: Any, now: Any, place: str = "") -> Iterator[str]:
+    """Yield what differs between two nodes, each as ``place: was THEN, is NOW``."""
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        for key in [*then, *(key for key in now if key not in then)]:
+            one, other = (node[key] if key in node else _MISSING for node in (then, now))
+            yield from differences(one, other, f"{place}.{key}" if place else str(key))
+    elif then != now:
+        yield f"{place} was {_short(then)}, is {_short(now)}"
+
+
+def _fixed(study: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a study decides what its trials are."""
+    settings = {name: value for name, value in study["settings"].items() if name not in FREE}
+    held = study["settings"]["resources"]
+    # A trial's threads and device are part of its configuration; its shares of memory are not.
+    device = "GPU" if held["gpu"] or held["gpu_memory"] is not None else "CPU"
+    space = {name: node for name, node in study["space"].items() if name != "tune"}
+    return space | {"tune": settings | {"resources": {"cpu": held["cpu"], "device": device}}}
+
+
+_MISSING = object()
+
+
+def _short(value: Any) -> str:
+    if value is _MISSING:
+        return "nothing"
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"

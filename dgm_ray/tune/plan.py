@@ -15,18 +15,25 @@ Schedule = list[dict[str, Any]]
 class Plan:
     """A task configuration with draws in it, the metric that judges its trials, and others that its search looks at.
 
+    seeds: with how many a trial trains its configuration; its figures are their means.
     Tune sees the draws only, each under a short name: ``generator_optimizer.lr``.
     """
 
     template: dict[str, Any]
     metric: str
     others: tuple[str, ...] = ()
+    seeds: int = 1
 
     @property
     def draws(self) -> dict[str, tuple[Place, Draw]]:
         found = list(draws_of(self.template))
         labels = labels_of([place for place, _ in found])
         return {labels[place]: (place, draw) for place, draw in found}
+
+    @property
+    def of_seeds(self) -> str:
+        """What a person reads after a number of epochs."""
+        return f" of each of {self.seeds} seeds" if self.seeds > 1 else ""
 
     def configuration(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the configuration of the trial whose draws are ``values``: plain data, as the task runner takes it."""

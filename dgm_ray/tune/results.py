@@ -10,6 +10,7 @@ import pandas as pd
 from dgm_ray.data import Prepared, Streamed, achieved
 from dgm_ray.evaluation.final_report import FinalReport
 from dgm_ray.tasks.configuration import NOT_REPEATED
+from dgm_ray.tasks.training_task import TrainingTask
 from dgm_ray.training import atomic, read_checkpoint, write_json
 from dgm_ray.tune.console import said_schedule
 from dgm_ray.tune.outcomes import Outcome, best_first, pareto
@@ -22,16 +23,20 @@ def write_best(study: Study, data: Prepared, place: Place, outcomes: list[Outcom
     """Write the winner's configuration; return what it is worth on the test cells, which nothing has seen before.
 
     The configuration trains for as many epochs as the trial did, so it reaches the same figures, unless values changed
-    while it ran: then ``expected`` has these instead of figures. Without a trial that can win nothing is written.
+    while it ran: then ``expected`` has these instead of figures. Of several seeds it is the one that is best on the
+    validation cells. Without a trial that can win nothing is written.
     """
     ranked = best_first(outcomes)
     if not ranked:
         return FinalReport()
-    winner = ranked[0]
-    configuration = study.plan.configuration(winner.values)
+    winner, configuration = ranked[0], study.plan.configuration(ranked[0].values)
+    score, measures = winner.score, winner.measures
     configuration["arguments"] |= {"epochs": winner.epochs}
-    expected: dict[str, Any] = {"best_epoch": winner.best_epoch, **winner.measures}
-    found = f"{study.plan.metric} {winner.score:.6g} in epoch {winner.best_epoch}"
+    if best := winner.best_seed:
+        score, measures = best["score"], best["measures"]
+        configuration["arguments"] |= {"seed": best["seed"], "epochs": best["epochs"]}
+    expected: dict[str, Any] = {"best_epoch": winner.best_epoch, **measures}
+    found = f"{study.plan.metric} {score:.6g} in epoch {winner.best_epoch}"
     if isinstance(data.train, Streamed):
         rule = "was found with streamed rows; this configuration has them in memory, where their order is another"
         expected = {NOT_REPEATED: f"{found} {rule}"}
@@ -43,7 +48,15 @@ def write_best(study: Study, data: Prepared, place: Place, outcomes: list[Outcom
         return FinalReport()
     state = read_checkpoint(Path(winner.checkpoint) / CHECKPOINT)
     task = replace(task_of(configuration), device="auto")  # a cluster's driver may have no GPU
-    return task.score_test(data, state)
+    return _of_seeds(task, data, winner, state["seeds"]) if best else task.score_test(data, state)
+
+
+def _of_seeds(task: TrainingTask, data: Prepared, winner: Outcome, states: list[dict[str, Any]]) -> FinalReport:
+    """Return the report of the seed that is best on the validation cells, with the test figures of all."""
+    seeds = [one["seed"] for one in winner.seeds]
+    report = task.score_test(data, states[seeds.index(winner.best_seed["seed"])])
+    each = [replace(task, seed=seed).score_test_cells(data, state) for seed, state in zip(seeds, states, strict=True)]
+    return replace(report, seeds=each)
 
 
 def write_imputation(place: Place, report: FinalReport) -> None:
@@ -97,6 +110,7 @@ def _row(study: Study, one: Outcome) -> dict[str, Any]:
         "seconds": one.seconds,
         **one.measures,
         **{f"draw:{label}": value for label, value in one.values.items()},
+        **({"seeds": json.dumps(one.seeds)} if study.plan.seeds > 1 else {}),
         **({"schedule": json.dumps(one.schedule)} if study.settings.scheduler.mutated(study.plan) else {}),
         "configuration": json.dumps(study.plan.configuration(one.values), sort_keys=True),
     }

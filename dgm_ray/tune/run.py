@@ -23,10 +23,13 @@ from dgm_ray.evaluation.final_report import FinalReport
 from dgm_ray.tune.cluster import placed, request
 from dgm_ray.tune.console import ConsoleCallback, print_report, print_summary
 from dgm_ray.tune.data import Shared
+from dgm_ray.tune.journal import Decisions
+from dgm_ray.tune.kept import Collector, trial_name
 from dgm_ray.tune.observer import Observer
-from dgm_ray.tune.outcomes import Outcome, best_first, number_of, outcome_of
+from dgm_ray.tune.outcomes import Outcome, best_first, outcome_of
 from dgm_ray.tune.patience import Patience, Stopper
 from dgm_ray.tune.place import Place
+from dgm_ray.tune.proposals import Proposals
 from dgm_ray.tune.results import write_best, write_imputation, write_missing, write_results
 from dgm_ray.tune.search import param_space
 from dgm_ray.tune.study import Study
@@ -119,6 +122,7 @@ def search(
     """
     data = shared.data
     place.claim(study.node, study.resolved())
+    Decisions(place.journal).begin()
     _open(tracker, study, data, place, tags)
     means = means_of(data)
     if means and lines:
@@ -149,6 +153,7 @@ def _fit(
 
     shown = ConsoleCallback(console, study.plan.metric, study.trials, outcome, lines=lines)
     tracking = TrackingCallback(tracker, outcome, mutated)
+    collector = Collector(settings.keep, place.folder, outcome)
     patience = Patience(settings.stop, lambda trial: outcome(trial).score) if settings.stop else None
     resources = placed(settings.resources)
     trainable = tune.with_parameters(Trial, plan=study.plan, table=shared.for_trials, gpu=resources.gpu)
@@ -157,47 +162,49 @@ def _fit(
         name=place.folder.name,
         storage_path=str(place.folder.parent),
         verbose=0,
-        callbacks=[watch, tracking, shown, *([patience] if patience else [])],
+        callbacks=[watch, tracking, shown, collector, *([patience] if patience else [])],
         stop=Stopper(patience) if patience else None,
         failure_config=tune.FailureConfig(max_failures=settings.max_failures),
         checkpoint_config=tune.CheckpointConfig(num_to_keep=settings.scheduler.checkpoints, checkpoint_at_end=True),
     )
-    if place.resume:
-        tuner = tune.Tuner.restore(str(place.folder), trainable=trainable, resume_unfinished=True)
-    else:
-        fitting = max(1, int(ray.cluster_resources()["CPU"] / settings.resources.cpu))
-        tuner = tune.Tuner(
-            trainable,
-            param_space=param_space(study.plan),
-            tune_config=tune.TuneConfig(
-                num_samples=settings.samples,
-                search_alg=settings.search.make(study.plan.metric, settings.seed, study.first),
-                scheduler=settings.scheduler.make(study.plan, study.epochs),
-                max_concurrent_trials=None if settings.scheduler.together else settings.concurrent or fitting,
-                time_budget_s=settings.time_budget,
-                reuse_actors=True,
-                trial_name_creator=trial_name,
-                trial_dirname_creator=trial_name,
-            ),
-            run_config=run_config,
-        )
+    fitting = max(1, int(ray.cluster_resources()["CPU"] / settings.resources.cpu))
+    made = settings.scheduler.make(study.plan, study.epochs)
+    proposals = Proposals(
+        settings.search.make(study.plan.metric, settings.seed, study.first),
+        made,
+        Decisions(place.journal),
+        study.plan,
+        place.folder,
+        limit=None if settings.scheduler.together else settings.concurrent or fitting,
+        changing=bool(mutated),
+    )
+    # A new one also for a study that is resumed: its journal has more than Ray's last snapshot, and is no pickle.
+    tuner = tune.Tuner(
+        trainable,
+        param_space=param_space(study.plan),
+        tune_config=tune.TuneConfig(
+            num_samples=settings.samples,
+            search_alg=proposals,
+            scheduler=made,
+            time_budget_s=settings.time_budget,
+            reuse_actors=True,
+            trial_name_creator=trial_name,
+            trial_dirname_creator=trial_name,
+        ),
+        run_config=run_config,
+    )
     shown.start()
     try:
-        found = tuner.fit()
+        tuner.fit()
     finally:
         shown.stop()
-    # A study that had ended and is resumed takes no step that could be watched.
-    outcomes = [outcome(trial) for trial in watch.trials or found._experiment_analysis.trials]
+    collector.collect()
+    outcomes = [outcome(trial) for trial in watch.trials]
     tracking.finish(outcomes)
     if patience and patience.over:
         line = f"stopped: {study.plan.metric} did not improve in {patience.without} trials (tune.stop)"
         console.print(line, highlight=False)
     return outcomes
-
-
-def trial_name(trial: RayTrial) -> str:
-    """Return a trial's name and folder: its number. What was drawn is in the results, not in a path."""
-    return f"trial_{number_of(trial):04d}"
 
 
 def _open(tracker: Tracker, study: Study, data: Prepared, place: Place, more: Mapping[str, str]) -> None:

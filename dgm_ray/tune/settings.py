@@ -190,16 +190,19 @@ class Settings:
     """How a space is searched.
 
     metric: what selects trials, by its best epoch; smaller is better. samples: draws (times the grid, if there is one).
+    seeds: with so many each configuration is trained, by one trial: its own and those after it. The metric is their
+    mean; the standard deviation stands beside it. best.json has the seed that is best.
     search, scheduler: who proposes and who stops. resources: of one trial. seed: of the search. data: how the table is
     read.
     concurrent: trials at a time at most; as many as fit by default. time_budget: seconds until the study stops.
     stop: what else stops it.
     max_failures: how often a trial whose process died, or whose share of a GPU was too small, is started again.
-    keep: of how many best trials the checkpoint is logged. experiment: the MLflow experiment.
+    keep: of how many best trials the checkpoint is kept, and logged. experiment: the MLflow experiment.
     """
 
     metric: str = "val_imputation_rmse"
     samples: PositiveInt = 16
+    seeds: PositiveInt = 1
     search: RandomSearch | OptunaSearch | OptunaMultiObjective = field(default_factory=RandomSearch)
     scheduler: FIFO | ASHA | HyperBand | MedianStopping | PBT | PB2 = field(default_factory=FIFO)
     resources: Resources = field(default_factory=Resources)

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import nn
 
-from dgm_ray.data import Files, Prepared
+from dgm_ray.data import Files, Metadata, Prepared
 from dgm_ray.errors import ConfigurationError
 from dgm_ray.models import Architecture, count_parameters
 from dgm_ray.registry import TASKS, absolute_paths, call, check_keys, parameters
-from dgm_ray.space import Place, assign, corners, draws_of, fill, read_draws, read_file
+from dgm_ray.space import Draw, Place, assign, corners, draws_of, fill, read_draws, read_file
 from dgm_ray.tasks import train, train_imputer  # noqa: F401 (registers what a trial can be)
 from dgm_ray.tasks.training_task import TrainingTask
 from dgm_ray.tune.data import Route, route, streamed
@@ -85,7 +85,7 @@ class Study:
     @classmethod
     def of(cls, path: Path, node: dict[str, Any], settings: Settings, place: str = ARGUMENTS) -> "Study":
         """Return the study of what a file says, or a part of it: ``node["trial"]`` is searched. Raises as ``read``."""
-        plan = Plan(_template(node["trial"], settings, place), settings.metric, settings.search.others)
+        plan = Plan(_template(node["trial"], settings, place), settings.metric, settings.search.others, settings.seeds)
         study = cls(path, node, settings, plan, place)
         study._check_search()
         return study
@@ -152,7 +152,14 @@ class Study:
         self._check_mutations(data)
         dead = [f"{self.place}.{place} (no component uses it)" for place in never]
         dead += [f"{label} (it has one value)" for label in still]
+        if self.settings.seeds > 1 and not self.seeded(data.metadata):
+            dead.append("tune.seeds (nothing is drawn by seed, so each gives the same)")
         return Rehearsal(min(counts), max(counts), dead)
+
+    def seeded(self, metadata: Metadata) -> bool:
+        """Tell whether a trial of the study gives another result with another seed. Raises as ``rehearse``."""
+        with _placed(self.place):
+            return any(task.seeded(metadata) for task in self._corners)
 
     def resolved(self) -> dict[str, Any]:
         """Return the settings as plain data, with every default in it."""
@@ -278,6 +285,9 @@ def _template(trial: Any, settings: Settings, place: str) -> dict[str, Any]:
             raise ConfigurationError(f"{place}.{name}", f"{decider} decides this: leave it out", arguments[name])
     if "seed" in arguments and arguments["seed"] is None:
         raise ConfigurationError(f"{place}.seed", "a trial that can be repeated has a seed", None)
+    if settings.seeds > 1 and "seed" in arguments and isinstance(arguments["seed"], Draw):
+        rule = f"should be one number, the first of the {settings.seeds} of tune.seeds"
+        raise ConfigurationError(f"{place}.seed", rule, str(arguments["seed"]))
     decided = {
         "keep_checkpoint_by_metric": settings.metric,
         "threads": settings.resources.threads,

@@ -21,7 +21,7 @@ from dgm_ray.tune.plan import Plan, Schedule, plain
 from dgm_ray.tune.shares import OutOfShareError, larger_share, ran_out, ran_out_of_gpu, take_gpu
 
 if TYPE_CHECKING:
-    from dgm_ray.training import Training
+    from dgm_ray.training import Repeats, Training
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 10.0  # a trial that dies loses at most so much
@@ -44,9 +44,10 @@ class Trial(tune.Trainable):  # type: ignore[misc]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Called by Ray when this process goes on with another trial."""
-        self._training: Training | None = None
+        self._training: Training | Repeats | None = None
         self._failure, self._saved, self._seconds = "", time.monotonic(), 0.0
         self._schedule: Schedule = []
+        self._last: dict[str, float] = {}  # figures of the last epoch
         return True
 
     def step(self) -> dict[str, Any]:
@@ -56,7 +57,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             try:
                 training = self._begin()
                 self._note_values(training.epoch + 1)
-                while not history or (not self._measured(history[-1]) and not training.done):
+                while not training.done and not (history and self._measured(history[-1])):
                     history.append({"epoch": training.epoch + 1, **training.advance()})
             except Exception as error:
                 self._fail(error)
@@ -69,7 +70,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             return
         from dgm_ray.training import write_checkpoint
 
-        more = {"schedule": self._schedule, "seconds": self._seconds}
+        more = {"schedule": self._schedule, "seconds": self._seconds, "last": self._last}
         write_checkpoint(Path(checkpoint_dir) / CHECKPOINT, self._training.state() | more)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
@@ -88,15 +89,20 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             training.load(state, str(path))
             self._schedule = state["schedule"] if "schedule" in state else []
             self._seconds = state["seconds"] if "seconds" in state else 0.0
+            self._last = state["last"] if "last" in state else {}
 
-    def _begin(self) -> Training:
+    def _begin(self) -> Training | Repeats:
         if self._training is None:
             from dgm_ray.tune.study import task_of
 
             configuration = self._plan.configuration(self.config)
             if self._gpu:
                 take_gpu(self._share)
-            self._training = task_of(configuration).start(self._data, configuration)
+            task = task_of(configuration)
+            if self._plan.seeds > 1:
+                self._training = task.repeats(self._plan.seeds, self._data, configuration)
+            else:
+                self._training = task.start(self._data, configuration)
         return self._training
 
     def _note_values(self, epoch: int) -> None:
@@ -125,16 +131,21 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     def _report(self, history: list[dict[str, float]]) -> dict[str, Any]:
         best = dict.fromkeys([f"best_{name}" for name in (self._plan.metric, *self._plan.others)], math.nan)
         self._seconds += sum(epoch["seconds"] for epoch in history)
+        self._last = history[-1] if history else self._last
         # Schedulers need the metric in every result, a trial's last one too, which may have no measure.
-        result: dict[str, Any] = {self._plan.metric: math.nan, **(history[-1] if history else {}), "history": history}
+        result: dict[str, Any] = {self._plan.metric: math.nan, **self._last, "history": history}
         result |= {"seconds": self._seconds, "schedule": self._schedule}
         if self._failure:
             return result | best | {"epoch": 0, "done": True, "reason": self._failure, "trace": self._trace}
+        from dgm_ray.training import Repeats
+
         training = self._begin()
         result |= best | {"epoch": training.epoch, "done": training.done, "reason": training.reason}
         if training.best:
             result |= {f"best_{name}": value for name, value in training.best.measures.items()}
             result["best_epoch"] = training.best.epoch
+            if isinstance(training, Repeats):
+                result["by_seed"] = training.by_seed
         if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
             result["should_checkpoint"] = True
         return result

@@ -1,45 +1,21 @@
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-from dgm_ray.data import Prepared
 from dgm_ray.errors import TrainingError
-from dgm_ray.evaluation import Evaluation, Seen
 from dgm_ray.models import MODELS, Architecture, AutoEncoder
-from dgm_ray.nn import ZeroImputation
-from dgm_ray.training import Loop, TensorRows, Training, read_checkpoint, write_checkpoint
+from dgm_ray.training import Training, read_checkpoint, write_checkpoint
+
+from .conftest import Start
 
 Make = Callable[..., Architecture]
-Start = Callable[..., Training]
 
 all_models = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
-
-
-@pytest.fixture
-def start(make: Make, prepared7: Prepared) -> Start:
-    """Start a training of a model on md7; ``scores`` are what it is said to measure, one after the other."""
-
-    def begin(model: Any = AutoEncoder, scores: Iterable[float] | None = None, **options: Any) -> Training:
-        made = make(model, seed=options.setdefault("seed", 0))
-        measure: Any = Evaluation(Seen(prepared7.metadata, prepared7.validation, ZeroImputation(), torch.device("cpu")))
-        if scores is not None:
-            upcoming = iter(scores)
-
-            def measure(model: nn.Module) -> dict[str, float]:
-                return {"val_imputation_rmse": next(upcoming), "val_other": 1.0}
-
-        rows = torch.from_numpy(prepared7.train.features)
-        loop = Loop(made.model, made.phases, TensorRows(rows), 16, seed=options["seed"], imputation=ZeroImputation())
-        options = {"epochs": 10, "metric": "val_imputation_rmse"} | options
-        return Training(made, loop, measure, **options)
-
-    return begin
 
 
 def states(training: Training) -> dict[str, Any]:

@@ -171,6 +171,18 @@ def test_a_saved_trial_goes_on_where_it_was(study: Study, data: Prepared, tmp_pa
     assert scores(run(second)) == scores(whole)[2:]
 
 
+def test_a_trial_that_had_ended_reports_its_end_and_trains_no_more(
+    study: Study, data: Prepared, tmp_path: Path
+) -> None:
+    first = trial(study, data)
+    whole = run(first)
+    first.save_checkpoint(str(tmp_path))
+    second = trial(study, data)
+    second.load_checkpoint(str(tmp_path))
+    (end,) = run(second)
+    assert end == whole[-1] | {"history": []}
+
+
 def test_a_checkpoint_says_what_it_is(study: Study, data: Prepared, tmp_path: Path) -> None:
     made = trial(study, data)
     made.step()
@@ -188,7 +200,7 @@ def test_the_table_is_not_copied(study: Study, data: Prepared) -> None:
     made = trial(study, data)
     made.step()
     assert made._training is not None
-    assert made._training._loop._features.data_ptr() == data.train.features.ctypes.data
+    assert made._training._loop._rows.features.data_ptr() == data.train.features.ctypes.data
 
 
 @pytest.mark.parametrize("name", ["threads", "device"])
