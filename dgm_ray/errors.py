@@ -26,6 +26,10 @@ class DGMError(Exception):
         shown = "" if value is _NO_VALUE else f", not {_short(value)}"
         super().__init__(f"{place}: {rule}{shown}" if place else f"{rule}{shown}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how another process makes this error again: it knows no other ``_NO_VALUE``."""
+        return type(self), (self.place, self.rule, *(() if self.value is _NO_VALUE else (self.value,)))
+
     def under(self, path: str) -> Self:
         """Return this error with its place below ``path``: who raised it did not know where it stood."""
         return type(self)(f"{path}.{self.place}" if path and self.place else path or self.place, self.rule, self.value)

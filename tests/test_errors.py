@@ -1,7 +1,9 @@
+import pickle
+
 import pytest
 
 import dgm_ray.errors
-from dgm_ray.errors import ConfigurationError, DGMError, nearest, one_line_errors
+from dgm_ray.errors import ConfigurationError, DataError, DGMError, nearest, one_line_errors
 
 
 @pytest.mark.parametrize(
@@ -54,3 +56,11 @@ def test_an_error_can_be_placed_by_who_knows_where_it_stands(place: str, path: s
     assert type(error) is ConfigurationError
     assert (error.place, error.rule, error.value) == (whole, "should be 1", 2)
     assert str(ConfigurationError(place, "is bad").under("c.d")).endswith(": is bad"), "no value stays no value"
+
+
+def test_an_error_gets_to_another_process() -> None:
+    for error in (DataError("place", "rule"), DataError("place", "rule", None), ConfigurationError("", "rule", [1])):
+        again = pickle.loads(pickle.dumps(error))
+        assert type(again) is type(error)
+        assert str(again) == str(error)
+        assert str(again.under("above")) == str(error.under("above"))

@@ -24,7 +24,7 @@ from dgm_ray.data.missing import (
 from dgm_ray.data.missing_report import MarCheck, achieved, mar_check
 from dgm_ray.data.scaling import MinMaxScaler
 from dgm_ray.data.sources import BreastCancer, Digits, InMemory, Npy, Wine, read_floats, read_mask
-from dgm_ray.data.splits import Prepared, Scored, Split
+from dgm_ray.data.splits import Prepared, Scored, Split, Streamed
 from dgm_ray.data.statistics import discretize, means_and_modes
 from dgm_ray.data.table import Table, checked, class_numbers, read_npy
 from dgm_ray.data.user_files import Csv, Parquet
@@ -59,6 +59,7 @@ __all__ = [
     "Scored",
     "Source",
     "Split",
+    "Streamed",
     "Table",
     "Variable",
     "Wine",

@@ -29,9 +29,10 @@ _FAMILIES: dict[str, Family] = {
     "datetime64": "dates",
     "datetime": "dates",
 }
-_STEPS = {"D": 1, "h": 24, "min": 24 * 60, "s": 24 * 60 * 60}  # of dates, longest first, and how many make a day
+STEPS = {"D": 1, "h": 24, "min": 24 * 60, "s": 24 * 60 * 60}  # of dates, longest first, and how many make a day
 _STEP_NAMES = {"D": "days", "h": "hours", "min": "minutes", "s": "seconds", "": "parts of a second"}
-_WHOLE = 2.0**53  # up to here a float64 tells neighbouring whole numbers apart
+ROW = "row"  # the name of an index that has the numbers of rows
+WHOLE = 2.0**53  # up to here a float64 tells neighbouring whole numbers apart
 _NARROW = 8  # a column whose numbers are so many times larger than their range is learned as differences
 
 
@@ -71,6 +72,12 @@ def slips_of(texts: "pd.Series", family: Family) -> "pd.Series":
 
     read = pd.to_numeric(texts, errors="coerce") if family == "numbers" else dates_of(texts)
     return texts[read.isna()]
+
+
+def row_of(series: "pd.Series", wrong: NDArray[np.bool_]) -> int:
+    """Return the number of the first row where ``wrong``, (rows,). Cells of a part of a table bring their numbers."""
+    position = int(wrong.argmax())
+    return int(series.index[position]) if series.index.name == ROW else position
 
 
 @dataclass(frozen=True)
@@ -164,7 +171,7 @@ class Dates(_Numerical):
     def infer(cls, series: "pd.Series", place: str) -> "Dates":
         """Learn from cells."""
         points = _wall_time(series).dropna()
-        step = next((step for step in _STEPS if (points.dt.floor(step) == points).all()), "")
+        step = next((step for step in STEPS if (points.dt.floor(step) == points).all()), "")
         dtype = str(series.dtype if series.dtype != object else _points(series).dtype)
         return cls(series.name, dtype, points.min().isoformat(), step)
 
@@ -181,7 +188,7 @@ class Dates(_Numerical):
         import pandas as pd
 
         days = features[:, 0].astype(np.float64)
-        per_day = _STEPS[self.step] if self.step else 1
+        per_day = STEPS[self.step] if self.step else 1
         steps = np.rint(days * per_day) if self.step else days
         points = pd.Series(pd.Timestamp(self.origin) + pd.to_timedelta(steps, unit=self.step or "D"), name=self.name)
         dtype = pd.api.types.pandas_dtype(self.dtype)
@@ -302,8 +309,7 @@ def _numbers(series: "pd.Series", place: str) -> NDArray[np.float64]:
 
 def _refuse(wrong: NDArray[np.bool_], series: "pd.Series", place: str, rule: str) -> None:
     if wrong.any():
-        row = int(wrong.argmax())
-        raise DataError(f"{place}, row {row}", rule, _plain(series.iloc[row]))
+        raise DataError(f"{place}, row {row_of(series, wrong)}", rule, _plain(series.iloc[int(wrong.argmax())]))
 
 
 def _points(series: "pd.Series") -> "pd.Series":
@@ -325,7 +331,7 @@ def _is_integer(series: "pd.Series") -> bool:
 
 def _all_whole(values: NDArray[np.float64]) -> bool:
     observed = values[~np.isnan(values)]
-    return bool(((observed == np.rint(observed)) & (np.abs(observed) < _WHOLE)).all())
+    return bool(((observed == np.rint(observed)) & (np.abs(observed) < WHOLE)).all())
 
 
 def _integers(values: NDArray[np.float64], dtype: Any) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dgm_ray.data.columns import Categories, Column, Dates, Family, Numbers, family_of, slips_of
+from dgm_ray.data.columns import Categories, Column, Dates, Family, Numbers, family_of, row_of, slips_of
 from dgm_ray.data.metadata import Metadata
 from dgm_ray.data.variable import KINDS, Kind, kind_error
 from dgm_ray.errors import DataError, nearest
@@ -57,11 +57,26 @@ class FrameEncoder:
 
         Raises DataError, with the column and what to do, for a table that cannot be learned from.
         """
-        kinds = {} if kinds is None else kinds
         _check_shape(frame, place)
         if len(frame) < 2:
             raise DataError(place, "must have more than 1 sample (row)", len(frame))
-        known = {str(name): name for name in frame.columns}
+        return cls.of_columns({name: frame[name] for name in frame.columns}, kinds, place, option=option)
+
+    @classmethod
+    def of_columns(
+        cls,
+        columns: Mapping[Any, "pd.Series"],
+        kinds: Mapping[str, Kind] | None = None,
+        place: str = "table",
+        *,
+        option: str = "",
+    ) -> "FrameEncoder":
+        """Learn from columns that may be of different lengths, as ``infer`` does: cells that decide what a column is.
+
+        columns: by name.
+        """
+        kinds = {} if kinds is None else kinds
+        known = {str(name): name for name in columns}
         for name, kind in kinds.items():
             if str(name) not in known:
                 raise DataError(f"{place}: kinds", f"there is no column {name!r}{nearest(str(name), known)}")
@@ -69,11 +84,11 @@ class FrameEncoder:
                 raise error
         by_name = {str(name): kind for name, kind in kinds.items()}
         wanted = {name: by_name[text] if text in by_name else None for text, name in known.items()}
-        drops = {name: f"drop it ({option} {quote(str(name))})" if option else "drop it" for name in frame.columns}
-        columns = (
-            _infer(frame[name], wanted[name], f"{place}: column {name!r}", drops[name]) for name in frame.columns
+        drops = {name: f"drop it ({option} {quote(str(name))})" if option else "drop it" for name in columns}
+        found = (
+            _infer(cells, wanted[name], f"{place}: column {name!r}", drops[name]) for name, cells in columns.items()
         )
-        return cls(tuple(columns))
+        return cls(tuple(found))
 
     @cached_property
     def metadata(self) -> Metadata:
@@ -239,8 +254,9 @@ def _refuse_slips(series: "pd.Series", place: str) -> None:
     for family in families:
         slips = slips_of(texts, family)
         if 0 < len(slips) < len(texts) / 2:
-            row = int((series.isin(slips)).to_numpy().argmax())
-            rule = f"holds mixed types, {family} and text ({series.iloc[row]!r} in row {row}): mend it, or set its kind"
+            wrong = series.isin(slips).to_numpy()
+            found = f"{series.iloc[int(wrong.argmax())]!r} in row {row_of(series, wrong)}"
+            rule = f"holds mixed types, {family} and text ({found}): mend it, or set its kind"
             raise DataError(place, f"{rule} to categorical")
 
 

@@ -46,6 +46,13 @@ class MinMaxScaler:
             scaled[:, column] = (features[:, column].astype(np.float64) - low) / width
         return scaled
 
+    def transform_sums(self, totals: NDArray[np.float64], counts: NDArray[Any]) -> NDArray[np.float64]:
+        """Return sums of scaled cells, (num_features,), of sums of cells in the user's units and their numbers."""
+        scaled = totals.copy()
+        for column, low, width in self._scaled_columns():
+            scaled[column] = (totals[column] - counts[column] * low) / width
+        return scaled
+
     def inverse_transform(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """Return new features in the user's units, (rows, num_features); NaN stays NaN."""
         original = np.array(features, dtype=np.float32)

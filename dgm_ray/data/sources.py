@@ -111,21 +111,30 @@ def _labelled(variables: tuple[Variable, ...], classes: Any, rows: int) -> Metad
 
 def read_floats(path: Path) -> NDArray[np.float32]:
     """Return an array of numbers as float32; a float32 one stays a copy-on-write memory map."""
-    array = read_npy(path)
+    return floats_of(read_npy(path), path)
+
+
+def floats_of(array: NDArray[Any], path: Path) -> NDArray[np.float32]:
+    """Return numbers of a file as float32, the array itself where they are. Raises DataError for what is no number."""
     if array.dtype.kind not in "fiub":
         raise DataError(str(path), "must hold numbers", str(array.dtype))
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is then refused with its place
         return np.asarray(array, dtype=np.float32)
 
 
-def read_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return a missing mask of any dtype, True where 1. Raises DataError unless it is 0 or 1 and of this shape."""
+def read_mask(path: Path, shape: tuple[int, ...], start: int = 0, stop: int | None = None) -> NDArray[np.bool_]:
+    """Return a missing mask of any dtype, True where 1. Raises DataError unless it is 0 or 1 and of this shape.
+
+    start, stop: the rows that are read.
+    """
     mask = read_npy(path)
     if mask.shape != shape:
         raise DataError(str(path), f"must have the shape of the features {shape}", mask.shape)
+    mask = mask[start:stop]
     wrong = (mask != 0) & (mask != 1)
     if wrong.any():
-        where = np.unravel_index(int(wrong.argmax()), shape)
-        cell = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column"), where, strict=False))
+        where = np.unravel_index(int(wrong.argmax()), mask.shape)
+        found = (start + where[0], *where[1:])
+        cell = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column"), found, strict=False))
         raise DataError(f"{path}: {cell}", "must be 0 or 1", mask[where].item())
     return np.asarray(mask == 1)

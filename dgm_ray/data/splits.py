@@ -1,7 +1,7 @@
 """What a study trains on and is measured on: train, validation and test rows, and which of their cells are hidden."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from hashlib import sha256
@@ -29,6 +29,11 @@ class Split:
     labels: NDArray[Any] | None
 
     @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self.row_ids)
+
+    @property
     def missing_mask(self) -> NDArray[np.bool_]:
         """True where missing to the model, (rows, num_features)."""
         return np.isnan(self.features)
@@ -53,9 +58,33 @@ class Scored(Split):
 
 
 @dataclass(frozen=True, eq=False)
+class Streamed(Split):
+    """Training rows that stay in their file: the arrays have no row. labels: None where the table has none.
+
+    count: how many there are. gaps: what ``incomplete`` returns. digest: of all cells and labels, in hexadecimal.
+    open: returns what a training takes its batches from, on a device, with labels of so many classes if the model
+        takes them.
+    """
+
+    count: int
+    gaps: NDArray[np.bool_]
+    digest: str
+    open: Callable[[Any, int | None], Any]
+
+    @property
+    def rows(self) -> int:
+        return self.count
+
+    @cached_property
+    def incomplete(self) -> NDArray[np.bool_]:
+        return self.gaps
+
+
+@dataclass(frozen=True, eq=False)
 class Prepared:
     """A table, split, scaled and with cells hidden.
 
+    train: Streamed where the table is too large for the memory.
     scaler: None if the table came scaled.
     test: None where test rows must not be seen.
     means_and_modes: (num_features,), of the cells of train that the model sees; NaN for a numerical column with none.
@@ -76,6 +105,8 @@ class Prepared:
         if self.encoder is not None:
             description["encoder"] = self.encoder.to_dict()
         digest = sha256(json.dumps(description, sort_keys=True).encode())
+        if isinstance(self.train, Streamed):
+            digest.update(f"{self.train.rows} {self.train.digest}".encode())
         for name, array in self._arrays():
             digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
@@ -86,5 +117,5 @@ class Prepared:
         for part in ("train", "validation", "test"):
             split = getattr(self, part)
             for field in fields(split) if split is not None else ():
-                if getattr(split, field.name) is not None:
-                    yield f"{part}.{field.name}", getattr(split, field.name)
+                if isinstance(value := getattr(split, field.name), np.ndarray):
+                    yield f"{part}.{field.name}", value

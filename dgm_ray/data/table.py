@@ -43,8 +43,11 @@ class Table:
         return np.isnan(self.features)
 
 
-def checked(table: Table, place: str) -> Table:
-    """Return the table itself if it follows the rules above. Raises DataError for the first cell that does not."""
+def checked(table: Table, place: str, first_row: int = 0) -> Table:
+    """Return the table itself if it follows the rules above. Raises DataError for the first cell that does not.
+
+    first_row: where the rows begin in the table that they are a part of.
+    """
     features, metadata = table.features, table.metadata
     if features.dtype != np.float32:
         raise DataError(place, "must be float32", str(features.dtype))
@@ -53,39 +56,41 @@ def checked(table: Table, place: str) -> Table:
         raise DataError(place, rule, features.shape)
     if table.labels is not None and table.labels.shape[:1] != (table.rows,):
         raise DataError(f"{place}: labels", f"must have one item per row ({table.rows})", table.labels.shape)
-    _refuse(np.isinf(features), table, 0, place, "must be finite, or NaN where missing")
+    _refuse(np.isinf(features), table, 0, place, "must be finite, or NaN where missing", first_row)
     for block in metadata.blocks:
-        _check_block(table, block, place)
+        _check_block(table, block, place, first_row)
     return table
 
 
-def _check_block(table: Table, block: Block, place: str) -> None:
+def _check_block(table: Table, block: Block, place: str, first_row: int) -> None:
     cells = table.features[:, block.start : block.stop]  # (rows, block), a view
     if block.kind == "numerical":
         if table.scaled:
             outside = (cells < -_TOLERANCE) | (cells > 1 + _TOLERANCE)
-            _refuse(outside, table, block.start, place, "a numerical cell must be scaled to [0, 1]")
+            _refuse(outside, table, block.start, place, "a numerical cell must be scaled to [0, 1]", first_row)
         return
     missing = np.isnan(cells)
     rule = f"a {block.kind} cell must be 0 or 1"
-    _refuse(~(missing | (cells == 0) | (cells == 1)), table, block.start, place, rule)
+    _refuse(~(missing | (cells == 0) | (cells == 1)), table, block.start, place, rule, first_row)
     if block.kind == "categorical":
         all_missing = missing.all(axis=1)
         rule = "a categorical cell must be missing in all its columns or in none"
-        _refuse_row(np.asarray(missing.any(axis=1) & ~all_missing), table, block, place, rule)
+        _refuse_row(np.asarray(missing.any(axis=1) & ~all_missing), table, block, place, rule, first_row)
         one_hot = np.count_nonzero(cells == 1, axis=1) == 1
-        _refuse_row(~(one_hot | all_missing), table, block, place, "a categorical cell must be one-hot")
+        rule = "a categorical cell must be one-hot"
+        _refuse_row(~(one_hot | all_missing), table, block, place, rule, first_row)
 
 
-def _refuse(bad: NDArray[np.bool_], table: Table, start: int, place: str, rule: str) -> None:
+def _refuse(bad: NDArray[np.bool_], table: Table, start: int, place: str, rule: str, first_row: int) -> None:
     """Raise for the first True of ``bad``, (rows, columns from ``start`` on)."""
     if bad.any():
         row, column = (int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
         name = table.metadata.features[start + column]
-        raise DataError(f"{place}: row {row}, column {name!r}", rule, float(table.features[row, start + column]))
+        where = f"{place}: row {first_row + row}, column {name!r}"
+        raise DataError(where, rule, float(table.features[row, start + column]))
 
 
-def _refuse_row(bad: NDArray[np.bool_], table: Table, block: Block, place: str, rule: str) -> None:
+def _refuse_row(bad: NDArray[np.bool_], table: Table, block: Block, place: str, rule: str, first_row: int) -> None:
     """Raise for the first True of ``bad``, (rows,), in a block of one categorical variable."""
     if bad.any():
         row = int(bad.argmax())
@@ -95,7 +100,7 @@ def _refuse_row(bad: NDArray[np.bool_], table: Table, block: Block, place: str, 
             if columns.start == block.start
         )
         cells = table.features[row, block.start : block.stop].tolist()
-        raise DataError(f"{place}: row {row}, column {name!r}", rule, cells)
+        raise DataError(f"{place}: row {first_row + row}, column {name!r}", rule, cells)
 
 
 def class_numbers(labels: NDArray[Any] | None, num_classes: int, place: str) -> NDArray[np.int64]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dgm_ray.data.columns import Categories, Numbers, dates_of
+from dgm_ray.data.columns import Categories, Numbers, dates_of, row_of
 from dgm_ray.data.frames import MAX_CATEGORIES, FrameEncoder
+from dgm_ray.data.metadata import Metadata
 from dgm_ray.data.table import Table, checked
 from dgm_ray.data.variable import Kind
 from dgm_ray.errors import ConfigurationError, DataError, nearest
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 MISSING_TEXTS = ("", "?", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*SEPARATORS, ".parquet")
+# How pandas reads cells: each column as a whole, and what is missing as above.
+CELLS: dict[str, Any] = {"na_values": list(MISSING_TEXTS), "keep_default_na": False, "low_memory": False}
 
 
 @register
@@ -74,17 +77,14 @@ def table_of(
 ) -> Table:
     """Return a table with its encoder. Raises DataError for what cannot be learned from."""
     names = [str(name) for name in frame.columns]
-    for name in (*(drop or ()), *((label,) if label is not None else ())):
-        if name not in names:
-            raise DataError(place, f"there is no column {name!r}{nearest(name, names)}")
-    if label is not None and label in (drop or ()):
-        raise DataError(place, f"the label {label!r} cannot be dropped")
+    check_names(names, place, label, drop)
     left = frame.loc[:, [name not in (*(drop or ()), label) for name in names]]
     encoder = FrameEncoder.infer(left, kinds, place, option="--drop")
     metadata, labels = replace(encoder.metadata, num_samples=len(frame)), None
     if label is not None:
-        labels, classes = _classes(frame.iloc[:, names.index(label)], f"{place}: label {label!r}")
-        metadata = replace(metadata, classes=classes, num_classes=len(classes))
+        series = frame.iloc[:, names.index(label)]
+        column = classes_of(series, f"{place}: label {label!r}")
+        labels, metadata = class_codes(column, series), with_classes(metadata, column)
     return checked(Table(metadata, encoder.encode(left, place), labels, scaled=False, encoder=encoder), place)
 
 
@@ -130,17 +130,22 @@ def read_frame(path: Path) -> "pd.DataFrame":
 
 def read_csv(path: Path, separator: str = ",") -> "pd.DataFrame":
     """Return a CSV file's table, its dates as such. Raises DataError if it cannot be read."""
+    frame = _read_csv(path, separator, **CELLS)
+    for name in frame.columns:
+        frame[name] = with_dates(frame[name])
+    return frame
+
+
+def with_dates(series: "pd.Series") -> "pd.Series":
+    """Return dates, if all the cells of a CSV file's column are texts that are dates; else the column itself."""
     import pandas as pd
 
-    how: dict[str, Any] = {"na_values": list(MISSING_TEXTS), "keep_default_na": False}
-    frame = _read_csv(path, separator, low_memory=False, **how)
-    for name in frame.columns:
-        texts = frame[name].dropna()
-        if len(texts) and pd.api.types.infer_dtype(texts) == "string" and dates_of(texts.head(1)).notna().all():
-            dates = dates_of(frame[name])
-            if dates[texts.index].notna().all():  # what is no date, as 2023-02-30, is no missing cell
-                frame[name] = dates
-    return frame
+    texts = series.dropna()
+    if len(texts) and pd.api.types.infer_dtype(texts) == "string" and dates_of(texts.head(1)).notna().all():
+        dates = dates_of(series)
+        if dates[texts.index].notna().all():  # what is no date, as 2023-02-30, is no missing cell
+            return dates
+    return series
 
 
 def read_texts(path: Path, separator: str = ",") -> "pd.DataFrame":
@@ -152,31 +157,41 @@ def read_parquet(path: Path) -> "pd.DataFrame":
     """Return a Parquet file's table. Raises DataError if it cannot be read."""
     import pandas as pd
 
-    with _readable(path):
+    with readable(path):
         return pd.read_parquet(path)
 
 
 def _read_csv(path: Path, separator: str, **how: Any) -> "pd.DataFrame":
     import pandas as pd
 
-    with _readable(path), warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with too many cells
-        header = pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, na_filter=False).iloc[0].tolist()
-        for number, name in enumerate(header):  # pandas would rename these
-            if not name:
-                raise DataError(str(path), f"column {number} has no name: name it, or write the file without an index")
-            if header.count(name) > 1:
-                raise DataError(str(path), f"has two columns that are called {name!r}: rename one")
+    with readable(path):
+        header_of(path, separator)
         return pd.read_csv(path, sep=separator, index_col=False, **how)
 
 
+def header_of(path: Path, separator: str) -> list[str]:
+    """Return the names of a CSV file's columns. Raises DataError for one that pandas would rename."""
+    import pandas as pd
+
+    header: list[str] = (
+        pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, na_filter=False).iloc[0].tolist()
+    )
+    for number, name in enumerate(header):
+        if not name:
+            raise DataError(str(path), f"column {number} has no name: name it, or write the file without an index")
+        if header.count(name) > 1:
+            raise DataError(str(path), f"has two columns that are called {name!r}: rename one")
+    return header
+
+
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """Turn what goes wrong while a file is read into one line."""
     from pandas.errors import EmptyDataError, ParserWarning
 
     try:
-        with path.open("rb"):  # Arrow says nothing of why a file cannot be opened
+        with path.open("rb"), warnings.catch_warnings():  # Arrow says nothing of why a file cannot be opened
+            warnings.simplefilter("error", ParserWarning)  # a row with too many cells
             yield
     except OSError as error:
         raise DataError(str(path), f"cannot be read: {error.strerror or error}") from None
@@ -188,20 +203,39 @@ def _readable(path: Path) -> Iterator[None]:
         raise DataError(str(path), f"cannot be read: {' '.join(str(error).split())}") from None
 
 
-def _classes(series: "pd.Series", place: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Return class numbers, (rows,), and the classes' names."""
+def check_names(names: Sequence[str], place: str, label: str | None, drop: Sequence[str] | None) -> None:
+    """Raise DataError unless a table has the columns that are named, and the label is not dropped."""
+    for name in (*(drop or ()), *((label,) if label is not None else ())):
+        if name not in names:
+            raise DataError(place, f"there is no column {name!r}{nearest(name, names)}")
+    if label is not None and label in (drop or ()):
+        raise DataError(place, f"the label {label!r} cannot be dropped")
+
+
+def classes_of(series: "pd.Series", place: str) -> Categories:
+    """Return what the classes of labels are. Raises DataError for a row without one, or too few or too many."""
     missing = series.isna().to_numpy()
     if missing.any():
         rule = "is missing: every row needs its class, so give it or remove the row"
-        raise DataError(f"{place}, row {int(missing.argmax())}", rule)
+        raise DataError(f"{place}, row {row_of(series, missing)}", rule)
     if series.dtype.kind == "f":
         Numbers.infer(series, place, given=True)  # infinities are no classes
     found = series.nunique()
     if not 2 <= found <= MAX_CATEGORIES:
         raise DataError(place, f"must hold 2 to {MAX_CATEGORIES} classes", found)
-    column = Categories.infer(series, place)
+    return Categories.infer(series, place)
+
+
+def class_codes(column: Categories, series: "pd.Series") -> NDArray[np.int64]:
+    """Return class numbers, (rows,)."""
     numbers = series.astype(object).map({value: number for number, value in enumerate(column.values)})
-    return numbers.to_numpy(np.int64), tuple(map(str, column.values))
+    codes: NDArray[np.int64] = numbers.to_numpy(np.int64)
+    return codes
+
+
+def with_classes(metadata: Metadata, column: Categories) -> Metadata:
+    """Return the metadata of a table whose labels are these classes."""
+    return replace(metadata, classes=tuple(map(str, column.values)), num_classes=len(column.values))
 
 
 def own_source(configuration: Mapping[str, Any], place: str) -> Csv | Parquet | None:

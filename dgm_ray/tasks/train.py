@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dgm_ray.data import CellHoldout, Files, Holdout, Metadata, MinMaxScaler, Prepared, class_numbers
+from dgm_ray.data import CellHoldout, Files, Holdout, Metadata, MinMaxScaler, Prepared, Streamed, class_numbers
 from dgm_ray.errors import ConfigurationError, DataError
 from dgm_ray.evaluation import Evaluation, Seen, ValidationLoss, measures_of
 from dgm_ray.models import ALIASES, MODELS, Architecture, Batch, Phase, build_architecture, parameters_of
@@ -33,7 +33,7 @@ from dgm_ray.space import read_file
 from dgm_ray.tasks.arrays import read_scaler
 from dgm_ray.tasks.trained import device_of
 from dgm_ray.tasks.training_task import TrainingTask
-from dgm_ray.training import WORKERS, Averaging, Loop, Part, TensorRows, Training, check_split, sample_of, split
+from dgm_ray.training import WORKERS, Averaging, Loop, Part, Rows, TensorRows, Training, check_split, sample_of, split
 from dgm_ray.training.training import Measure
 
 
@@ -98,11 +98,6 @@ class TrainTask(TrainingTask):
         architecture = self.assemble(data.metadata, data.means_and_modes, data.scaler)
         self.check_metric(architecture)
         fill: Any = architecture.fill
-        features = _tensor(data.train.features).to(device)
-        labels = None
-        if architecture.conditional:
-            numbers = class_numbers(data.train.labels, data.metadata.num_classes, "data: labels")
-            labels = torch.as_tensor(numbers, dtype=torch.float32, device=device)
         seen = Seen(data.metadata, data.validation, fill, device, architecture.conditional)
         phases = self._phases(architecture)
         if part is not None:
@@ -112,7 +107,7 @@ class TrainTask(TrainingTask):
         loop = Loop(
             architecture.model,
             phases,
-            TensorRows(features, labels),
+            _rows(data, device, conditional=architecture.conditional),
             self.batch_size,
             seed=seed,
             imputation=None if self.imputation is None else fill,
@@ -133,7 +128,7 @@ class TrainTask(TrainingTask):
     def check_data(self, data: Prepared) -> None:
         """Raise unless the rows fit the batch size and missing cells have a layer that fills them."""
         super().check_data(data)
-        rows = len(data.train.features)
+        rows = data.train.rows
         if self.batch_size > rows and not isinstance(self.data, Files):  # the original's files may have larger batches
             raise ConfigurationError("batch_size", f"should be at most the {rows} training rows", self.batch_size)
         if self.imputation is None and data.train.incomplete.any():
@@ -254,6 +249,21 @@ def train_task(model: Callable[..., Any], name: str) -> Callable[..., TrainTask]
 
 for _name, _model in {**{f"Train{model.__name__}": model for model in MODELS}, **ALIASES}.items():
     TASKS.register(train_task(_model, _name))
+
+
+def _rows(data: Prepared, device: torch.device, *, conditional: bool) -> Rows:
+    """Return the training rows, with their labels if the model takes them."""
+    train, classes = data.train, data.metadata.num_classes
+    if isinstance(train, Streamed):
+        if conditional and train.labels is None:
+            class_numbers(None, classes, "data: labels")
+        rows: Rows = train.open(device, classes if conditional else None)
+        return rows
+    features, labels = _tensor(train.features).to(device), None
+    if conditional:
+        numbers = class_numbers(train.labels, classes, "data: labels")
+        labels = torch.as_tensor(numbers, dtype=torch.float32, device=device)
+    return TensorRows(features, labels)
 
 
 def _tensor(array: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:

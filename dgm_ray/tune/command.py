@@ -141,6 +141,9 @@ def _foresee(searched: "Study | Comparison") -> int:
     console, settings = _console(), searched.settings
     say = _printer(console)
     if isinstance(searched, Study):
+        if searched.route.streams:
+            rule = "--plan tries steps on rows in memory, so set it to memory"
+            raise ConfigurationError("tune.data.mode", rule, settings.data.mode)
         data = _checked(searched, console)
         found = forecast.forecast(searched, data)
         said = forecast.lines(found, forecast.room(settings, data))
@@ -203,7 +206,9 @@ def _ready(searched: "Study | Comparison", console: "Console") -> Callable[["Pla
 
     tracking.load_mlflow()
     if isinstance(searched, Study):
-        return lambda place, started: run_study(searched, data, place, console, started)
+        held = [data]  # whoever runs it has the only one, and can let it go
+        del data
+        return lambda place, started: run_study(searched, held.pop(), place, console, started)
     return lambda place, started: Compare(searched, data, studies, place, console).run(started)
 
 
@@ -211,10 +216,11 @@ def _checked(study: "Study", console: "Console", *, draws: bool = False) -> "Pre
     """Read the data, build the corners of the space, and say what would be searched."""
     data = study.prepare()
     rehearsal = study.rehearse(data)
-    rows = [len(part.features) if part else 0 for part in (data.train, data.validation, data.test)]
+    rows = [part.rows if part else 0 for part in (data.train, data.validation, data.test)]
     say = _printer(console)
     say(f"{study.path}: {_size(study, rehearsal)}")
     say(f"{_width(data)}; {rows[0]} rows to train, {rows[1]} to validate, {rows[2]} to test")
+    say(f"  {study.route.line}")
     for line in data.encoder.summary() if data.encoder else ():
         say(f"  {line}")
     for label, (_, draw) in study.plan.draws.items() if draws else ():

@@ -21,6 +21,7 @@ from dgm_ray.training import write_json
 from dgm_ray.tune.cluster import check_nodes, placed
 from dgm_ray.tune.comparison import Comparison
 from dgm_ray.tune.console import figure
+from dgm_ray.tune.data import Shared
 from dgm_ray.tune.imputation_grid import write_tables
 from dgm_ray.tune.leaderboard import leaderboard, print_leaderboard, readable, winner_of
 from dgm_ray.tune.outcomes import best_first, reasons
@@ -75,6 +76,7 @@ class Compare:
         files = sorted({path for study in self._studies.values() for path in study.files})
         check_nodes(files, self._place.storage)
         self._place.claim(self._comparison.node, self._resolved)
+        self._shared = Shared(replace(self._data, test=None))
         write_json(self._place.settings, {"space": self._comparison.node, "settings": self._resolved})
         self._place.publish()
         self._journal = Journal(self._place.folder / "runs.jsonl", self._place.publish)
@@ -112,10 +114,10 @@ class Compare:
         """
         place = self._place_of(name, study, key)
         tracker = Tracker(place.tracking_uri, study.settings.experiment, self._place.artifacts)
-        without_test, tags = replace(self._data, test=None), {"comparison": self._place.folder.name}
+        tags = {"comparison": self._place.folder.name}
         started = time.monotonic()
         try:
-            found = search(study, without_test, place, tracker, self._console, tags=tags, lines=False)
+            found = search(study, self._shared, place, tracker, self._console, tags=tags, lines=False)
         except Exception as error:  # the others go on
             tracker.close("FAILED")
             row: Row = {"trials": study.trials, "seconds": time.monotonic() - started, "error": one_line(error)}

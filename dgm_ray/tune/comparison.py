@@ -69,7 +69,11 @@ class Comparison:
         for name in ("test_probability", "validation_probability"):
             if getattr(holdout, name) == 0:
                 raise ConfigurationError(f"data.{name}", "should be above 0, or nothing can be compared", 0)
-        return cls(path, node, settings_of(node, samples, seed), holdout, repeats)
+        settings = settings_of(node, samples, seed)
+        if settings.data.mode == "stream":
+            rule = "must be memory, because imputers are compared on cells of all rows at once"
+            raise ConfigurationError("tune.data.mode", rule, settings.data.mode)
+        return cls(path, node, settings, holdout, repeats)
 
     @property
     def seeds(self) -> list[int]:

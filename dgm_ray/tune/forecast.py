@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from dgm_ray.tasks.train_imputer import TrainImputer
 from dgm_ray.tasks.training_task import TrainingTask
 from dgm_ray.training import Part
 from dgm_ray.tune.cluster import placed
+from dgm_ray.tune.data import available_memory
 from dgm_ray.tune.schedulers import FIFO
 from dgm_ray.tune.settings import Settings, bytes_of
 from dgm_ray.tune.study import Study
@@ -258,23 +258,6 @@ def peak_memory() -> int:
     """Return the most bytes of memory that this process had at a time."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def available_memory() -> int:
-    """Return the bytes that processes can still take: of the machine, and of the container where that is less."""
-    meminfo, limit, used = (
-        Path("/proc/meminfo"),
-        Path("/sys/fs/cgroup/memory.max"),
-        Path("/sys/fs/cgroup/memory.current"),
-    )
-    if meminfo.exists():
-        entries = dict(line.split(":") for line in meminfo.read_text(encoding="utf-8").splitlines())
-        found = int(entries["MemAvailable"].split()[0]) * 1024
-    else:
-        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if limit.exists() and used.exists() and (text := limit.read_text(encoding="utf-8").strip()) != "max":
-        found = min(found, int(text) - int(used.read_text(encoding="utf-8")))
-    return max(found, 0)
 
 
 def _cost_line(cost: Cost) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from dgm_ray.data import Prepared, achieved
+from dgm_ray.data import Prepared, Streamed, achieved
 from dgm_ray.evaluation.final_report import FinalReport
 from dgm_ray.tasks.configuration import NOT_REPEATED
 from dgm_ray.tasks.training_task import TrainingTask
@@ -35,8 +35,11 @@ def write_best(study: Study, data: Prepared, place: Place, outcomes: list[Outcom
         score, measures = best["score"], best["measures"]
         configuration["arguments"] |= {"seed": best["seed"], "epochs": best["epochs"]}
     expected: dict[str, Any] = {"best_epoch": winner.best_epoch, **measures}
+    found = f"{study.plan.metric} {score:.6g} in epoch {winner.best_epoch}"
+    if isinstance(data.train, Streamed):
+        rule = "was found with streamed rows; this configuration has them in memory, where their order is another"
+        expected = {NOT_REPEATED: f"{found} {rule}"}
     if winner.schedule:
-        found = f"{study.plan.metric} {score:.6g} in epoch {winner.best_epoch}"
         rule = "was found while values changed; this configuration has those of that epoch, from the beginning"
         expected = {NOT_REPEATED: f"{found} {rule}: {said_schedule(winner.schedule)}"}
     write_json(place.best, configuration | {"expected": expected})

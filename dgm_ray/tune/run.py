@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any
@@ -22,6 +22,7 @@ from dgm_ray.evaluation import baseline
 from dgm_ray.evaluation.final_report import FinalReport
 from dgm_ray.tune.cluster import bundles, check_nodes, placed
 from dgm_ray.tune.console import ConsoleCallback, print_report, print_summary
+from dgm_ray.tune.data import Shared
 from dgm_ray.tune.journal import Decisions
 from dgm_ray.tune.kept import Collector, trial_name
 from dgm_ray.tune.observer import Observer, Publisher
@@ -93,8 +94,10 @@ def run_study(study: Study, data: Prepared, place: Place, console: Console, star
     started: when, by time.monotonic. Return the exit code: 0, or 128 plus the signal that stopped it.
     """
     check_nodes(study.files, place.storage)
+    shared = Shared(data)
+    del data  # the object store has it: no second copy stays here
     tracker = Tracker(place.tracking_uri, study.settings.experiment, place.artifacts)
-    found = search(study, data, place, tracker, console)
+    found = search(study, shared, place, tracker, console)
     print_summary(console, study.plan, found.outcomes, found.means)
     for winner in best_first(found.outcomes)[:1]:
         print_report(console, found.report, winner.number, place.found(place.imputation))
@@ -105,7 +108,7 @@ def run_study(study: Study, data: Prepared, place: Place, console: Console, star
 
 def search(
     study: Study,
-    data: Prepared,
+    shared: Shared,
     place: Place,
     tracker: Tracker,
     console: Console,
@@ -118,6 +121,7 @@ def search(
     tracker: gets all of it; ``close`` ends it. tags: of the study's run, beside its own. lines: print the baseline, and
     one for each trial that ends.
     """
+    data = shared.data
     place.claim(study.node, study.resolved())
     Decisions(place.journal).begin()
     _open(tracker, study, data, place, tags)
@@ -126,7 +130,7 @@ def search(
         console.print(f"means and modes: val_imputation_rmse {means['val_imputation_rmse']:.4g}", highlight=False)
     watch = Watch(console)
     with watch.signals():
-        outcomes = _fit(study, data, place, tracker, watch, console, lines)
+        outcomes = _fit(study, shared, place, tracker, watch, console, lines)
     write_results(study, place, outcomes)
     report = write_best(study, data, place, outcomes)
     write_imputation(place, report)
@@ -141,7 +145,7 @@ def means_of(data: Prepared) -> dict[str, float]:
 
 
 def _fit(
-    study: Study, data: Prepared, place: Place, tracker: Tracker, watch: Watch, console: Console, lines: bool
+    study: Study, shared: Shared, place: Place, tracker: Tracker, watch: Watch, console: Console, lines: bool
 ) -> list[Outcome]:
     settings, mutated = study.settings, study.settings.scheduler.mutated(study.plan)
     scheduler = type(settings.scheduler).__name__
@@ -153,11 +157,10 @@ def _fit(
     tracking = TrackingCallback(tracker, outcome, mutated)
     collector = Collector(settings.keep, outcome)
     patience = Patience(settings.stop, lambda trial: outcome(trial).score) if settings.stop else None
-    # Test rows stay here: no trial can look at them.
-    resources, without_test = placed(settings.resources), replace(data, test=None)
-    # Workers that a trial starts get the same copy of the table as the trial.
-    table = without_test if resources.workers == 1 else [ray.put(without_test)]
-    trainable = tune.with_parameters(Trial, plan=study.plan, data=table, gpu=resources.gpu)
+    resources = placed(settings.resources)
+    trainable = tune.with_parameters(
+        Trial, plan=study.plan, table=shared.for_trials, gpu=resources.gpu, workers=resources.workers
+    )
     trainable = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles(resources)))
     callbacks = [watch, tracking, shown, collector, *([patience] if patience else [])]
     if place.mirror:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
@@ -174,6 +174,21 @@ def bytes_of(size: int | str | None, place: str) -> int:
     return found
 
 
+@register
+@dataclass(frozen=True)
+class Reading:
+    """How trials read the table.
+
+    mode: memory: one copy on each node, which all its trials share. stream: training rows stay in their file, and every
+    epoch reads it; of validation rows, and of test rows, at most 50000 are in memory. auto: stream if the table takes
+    more than a quarter of the memory and can be streamed.
+    shuffle_rows: of a streamed table, so many are in memory to draw a batch from.
+    """
+
+    mode: Literal["auto", "memory", "stream"] = "auto"
+    shuffle_rows: PositiveInt = 20_000
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a space is searched.
@@ -181,7 +196,8 @@ class Settings:
     metric: what selects trials, by its best epoch; smaller is better. samples: draws (times the grid, if there is one).
     seeds: with so many each configuration is trained, by one trial: its own and those after it. The metric is their
     mean; the standard deviation stands beside it. best.json has the seed that is best.
-    search, scheduler: who proposes and who stops. resources: of one trial. seed: of the search.
+    search, scheduler: who proposes and who stops. resources: of one trial. seed: of the search. data: how the table is
+    read.
     concurrent: trials at a time at most; as many as fit by default. time_budget: seconds until the study stops.
     stop: what else stops it.
     max_failures: how often a trial whose process died, or whose share of a GPU was too small, is started again.
@@ -194,6 +210,7 @@ class Settings:
     search: RandomSearch | OptunaSearch | OptunaMultiObjective = field(default_factory=RandomSearch)
     scheduler: FIFO | ASHA | HyperBand | MedianStopping | PBT | PB2 = field(default_factory=FIFO)
     resources: Resources = field(default_factory=Resources)
+    data: Reading = field(default_factory=Reading)
     seed: NonNegativeInt = 0
     concurrent: PositiveInt | None = None
     time_budget: PositiveFloat | None = None

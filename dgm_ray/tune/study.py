@@ -16,6 +16,7 @@ from dgm_ray.registry import TASKS, absolute_paths, call, check_keys, parameters
 from dgm_ray.space import Draw, Place, assign, corners, draws_of, fill, read_draws, read_file
 from dgm_ray.tasks import train, train_imputer  # noqa: F401 (registers what a trial can be)
 from dgm_ray.tasks.training_task import TrainingTask
+from dgm_ray.tune.data import Route, route, streamed
 from dgm_ray.tune.plan import Plan
 from dgm_ray.tune.settings import RandomSearch, Settings
 
@@ -111,19 +112,25 @@ class Study:
 
     @property
     def files(self) -> list[str]:
-        """The files that a trial reads on its node, absolute. The table is none of them: trials get it from Ray."""
+        """The files that a trial reads on its node, absolute: the table too if it is streamed, else Ray sends it."""
         task, given = TASKS.get(self.plan.template["task"], "trial.task"), self.node["trial"]["arguments"]
-        own = {name: value for name, value in given.items() if name != "data"}
+        own = {name: value for name, value in given.items() if name != "data" or self.route.streams}
         return sorted(set(paths_in(absolute_paths(own, task), task)))
+
+    @cached_property
+    def route(self) -> Route:
+        """How the table is read. Raises ConfigurationError if it is to be streamed and cannot be."""
+        return route(self._corners[0], self.settings.data)
 
     def prepare(self, data: Prepared | None = None) -> Prepared:
         """Read the table once, split it and hide its cells, and check that every corner of the space fits it.
 
         data: what others have prepared already.
         """
+        streams = data is None and self.route.streams
         for task in self._corners:
             with _placed(self.place):
-                data = data or task.prepare()
+                data = data or (streamed(task, self.settings.data) if streams else task.prepare())
                 task.check_data(data)
         assert data is not None
         if data.test is None:

@@ -6,7 +6,7 @@ counts trials by, and starts new processes for each trial; these stay for the ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from threading import Thread
@@ -33,11 +33,11 @@ GRACE = 10.0  # seconds from a broken connection to Ray's word that a worker die
 class Team:
     """The other workers of a trial's process.
 
-    bundles: what each worker has, of the trial's placement group, the trial's process first. table: a reference to the
-    data. data: the same, as this process has it.
+    bundles: what each worker has, of the trial's placement group, the trial's process first. table: returns the data.
+    data: the same, as this process has it.
     """
 
-    def __init__(self, bundles: Sequence[Mapping[str, float]], table: Any, data: Prepared) -> None:
+    def __init__(self, bundles: Sequence[Mapping[str, float]], table: Callable[[], Prepared], data: Prepared) -> None:
         self._bundles, self._table, self._data = bundles, table, data
         self._others: list[Any] = []
         self._begun: list[Any] = []
@@ -123,8 +123,8 @@ class Team:
 class _Worker:
     """What another worker's process does. options: what it asked Ray for."""
 
-    def __init__(self, part: Part, options: Mapping[str, Any], data: Prepared) -> None:
-        self._part, self._data = part, data
+    def __init__(self, part: Part, options: Mapping[str, Any], table: Callable[[], Prepared]) -> None:
+        self._part, self._data = part, table()
         if "num_gpus" in options:
             take_gpu(options["num_gpus"])
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ray
 from ray import tune
 from ray.exceptions import RayActorError
 
@@ -37,15 +36,14 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     a GPU that is too small ends the process once: Tune starts the trial again, with a larger one.
     """
 
-    def setup(self, config: dict[str, Any], plan: Plan, data: Prepared | list[Any], gpu: float = 0.0) -> None:
+    def setup(
+        self, config: dict[str, Any], plan: Plan, table: Callable[[], Prepared], gpu: float = 0.0, workers: int = 1
+    ) -> None:
         """Called by Ray once per process, with what all trials share: the plan, and the table in shared memory.
 
-        data: or a list of one reference to it, if several workers train a trial. gpu: the share of a GPU that a trial,
-        or each of its workers, is started with.
+        table: returns it. workers: that train a trial. gpu: the share of a GPU that each of them is started with.
         """
-        self._plan, self._gpu = plan, gpu
-        self._table: Any = data[0] if isinstance(data, list) else None
-        self._data: Prepared = ray.get(self._table) if isinstance(data, list) else data
+        self._plan, self._table, self._data, self._gpu, self._workers = plan, table, table(), gpu, workers
         self._team: Team | None = None
         self.reset_config(config)
 
@@ -107,7 +105,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             if self._gpu:
                 take_gpu(self._share)
             task = task_of(configuration)
-            if self._table is not None:
+            if self._workers > 1:
                 self._training = self._gathered().start(task, configuration)
             elif self._plan.seeds > 1:
                 self._training = task.repeats(self._plan.seeds, self._data, configuration)

@@ -20,7 +20,7 @@ VALUES = {"batch_size": 16, "code_size": 2, "sizes": "[]", "lr": 0.01}
 def trial(study: Study, data: Prepared, **values: Any) -> Trial:
     made = Trial.__new__(Trial)
     made.config = VALUES | values
-    made.setup(made.config, study.plan, data)
+    made.setup(made.config, study.plan, lambda: data)
     return made
 
 
