@@ -97,7 +97,7 @@ class NpyShards:
     encoder = None
 
     @classmethod
-    def open(cls, source: Npy) -> "NpyShards":
+    def of(cls, source: Npy) -> "NpyShards":
         """Look at the files' headers. Raises DataError for shapes that do not fit."""
         metadata, features = Metadata.read(source.metadata), read_npy(source.features)
         checked(Table(metadata, floats_of(features[:1], source.features)), str(source.features))
@@ -135,7 +135,7 @@ class FileShards:
     scaled = False
 
     @classmethod
-    def open(cls, source: Csv | Parquet) -> "FileShards":
+    def of(cls, source: Csv | Parquet) -> "FileShards":
         """Read the file once, to learn what its columns are. Raises DataError as reading the whole table would."""
         place = source.path.name
         witnesses, shards = _learn(source, place)
@@ -166,7 +166,7 @@ class FileShards:
 
 def open_shards(source: Npy | Csv | Parquet) -> Shards:
     """Return a source's table in shards. Raises DataError for what cannot be read or learned from."""
-    return NpyShards.open(source) if isinstance(source, Npy) else FileShards.open(source)
+    return NpyShards.of(source) if isinstance(source, Npy) else FileShards.of(source)
 
 
 def _learn(source: Csv | Parquet, place: str) -> tuple[dict[Any, "pd.Series"], tuple[Shard, ...]]:

@@ -57,10 +57,10 @@ def same(source: Csv | Parquet) -> None:
         expected = ""
     if expected:
         with pytest.raises(DataError) as found:
-            whole(FileShards.open(source))
+            whole(FileShards.of(source))
         assert str(found.value) == expected
         return
-    shards = FileShards.open(source)
+    shards = FileShards.of(source)
     assert shards.encoder == table.encoder
     assert shards.metadata == table.metadata
     features, labels = whole(shards)
@@ -96,7 +96,7 @@ def test_a_csv_file_in_shards_is_the_file(tmp_path: Path, frame: pd.DataFrame, m
         except DataError as error:
             if "different, as of an id" in str(error) or "categories: drop it" in str(error):
                 with pytest.raises(DataError, match=r"different, as of an id|categories: drop it|mixed types"):
-                    FileShards.open(Csv(tmp_path / "t.csv"))  # how many there are is not counted
+                    FileShards.of(Csv(tmp_path / "t.csv"))  # how many there are is not counted
                 return
         same(Csv(tmp_path / "t.csv"))
 
@@ -135,7 +135,7 @@ def test_rows_of_npy_files(tmp_path: Path) -> None:
 def test_a_word_late_in_a_file_makes_all_of_its_column_text(tmp_path: Path) -> None:
     codes = ["01", "02", "03"] * 100
     pd.DataFrame({"code": [*codes, *["A7"] * 400], "x": np.arange(700) % 30}).to_csv(tmp_path / "t.csv", index=False)
-    shards = FileShards.open(Csv(tmp_path / "t.csv"))
+    shards = FileShards.of(Csv(tmp_path / "t.csv"))
     assert len(shards.shards) > 3
     assert shards.encoder.columns[0].values == ("01", "02", "03", "A7")  # type: ignore[union-attr]
     same(Csv(tmp_path / "t.csv"))
@@ -147,7 +147,7 @@ def test_dates_to_the_minute_among_many_days(tmp_path: Path, monkeypatch: pytest
     days = [f"2024-{month:02d}-{day:02d}" for month in range(1, 13) for day in range(1, 29)]
     days[200] += " 10:30"
     pd.DataFrame({"day": days, "x": np.arange(len(days))}).to_csv(tmp_path / "t.csv", index=False)
-    shards = FileShards.open(Csv(tmp_path / "t.csv"))
+    shards = FileShards.of(Csv(tmp_path / "t.csv"))
     assert shards.encoder.columns[0].detail == "dates, in minutes"
     same(Csv(tmp_path / "t.csv"))
 
@@ -162,11 +162,11 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=message):
-            FileShards.open(Csv(path))
+            FileShards.of(Csv(path))
     path.write_text("a,b\n" + "1,2\n3,4\n" * 50)
     with pytest.raises(DataError, match="there is no column 'c'"):
-        FileShards.open(Csv(path, label="c"))
+        FileShards.of(Csv(path, label="c"))
     frame = pd.DataFrame({"a": pd.Categorical(["x", "y"] * 20)})
     frame.to_parquet(tmp_path / "t.parquet")
     with pytest.raises(DataError, match="column 'a': pandas categories cannot be streamed"):
-        FileShards.open(Parquet(tmp_path / "t.parquet"))
+        FileShards.of(Parquet(tmp_path / "t.parquet"))
