@@ -164,6 +164,13 @@ class Journaled:
         """Return the epoch at which it was decided to stop a trial, 0 if it was not."""
         return max((epoch for epoch, one in self._decided[trial].items() if one == TrialScheduler.STOP), default=0)
 
+    def has_ended(self, trial: RayTrial) -> bool:
+        return trial in self._ended
+
+    def note_end(self, trial: RayTrial) -> None:
+        """Write that a trial has ended of which Tune will not say so any more, because the study was stopped."""
+        self._end(trial, COMPLETE)
+
     def _end(self, trial: RayTrial, end: str) -> None:
         if trial in self._ended:
             return

@@ -40,6 +40,7 @@ class Proposals(SearchAlgorithm):  # type: ignore[misc]
         self._search, self._scheduler, self._decisions = search, scheduler, decisions
         self._plan, self._local, self._limit, self._changing = plan, local, limit, changing
         self._waiting: list[RayTrial] = []  # those that the study had
+        self._handed: list[RayTrial] = []
         self._live: set[str] = set()
         self._proposed = self._total = 0
 
@@ -67,10 +68,13 @@ class Proposals(SearchAlgorithm):  # type: ignore[misc]
 
     def next_trial(self) -> RayTrial | None:
         if self._waiting:
-            return self._waiting.pop(0)
-        if self.is_finished() or (self._limit and len(self._live) >= self._limit):
+            trial = self._waiting.pop(0)
+        elif self.is_finished() or (self._limit and len(self._live) >= self._limit):
             return None
-        return self._propose()
+        else:
+            trial = self._propose()
+        self._handed.append(trial)
+        return trial
 
     def is_finished(self) -> bool:
         return not self._waiting and (self._finished or self._proposed >= self._total)
@@ -81,6 +85,22 @@ class Proposals(SearchAlgorithm):  # type: ignore[misc]
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self._live.discard(trial_id)
         self._search.on_trial_complete(trial_id, result=result, error=error)
+
+    def settle(self) -> None:
+        """Decide for trials that had reported their end when the study was stopped: who was saved by then has ended."""
+        for trial in self._handed:
+            result = trial.run_metadata.last_result
+            if self._scheduler.has_ended(trial) or "epoch" not in result or not result["done"]:
+                continue
+            folders = folders_of(trial)
+            last = last_whole(folders, self._local)
+            saved = last is not None and last[1]["epoch"] == result["epoch"] and self._is_of(last[1], trial)
+            if last is not None and saved:
+                self._register(trial, [folders[last[0]]], result)
+            if saved or not result["epoch"]:  # one that failed saves nothing
+                self._scheduler.note_end(trial)
+            else:
+                result |= {"done": False, "reason": ""}
 
     def _propose(self) -> RayTrial:
         name = f"{self._proposed:05d}"

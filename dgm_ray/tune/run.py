@@ -205,6 +205,7 @@ def _fit(
         tuner.fit()
     finally:
         shown.stop()
+    proposals.settle()
     collector.collect()
     outcomes = [outcome(trial) for trial in watch.trials]
     tracking.finish(outcomes)

@@ -331,6 +331,33 @@ def test_a_trial_that_was_to_be_stopped_and_was_saved_has_ended(study: Study, tm
     assert not again.trained
 
 
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_trial_that_had_reported_its_end_has_ended_if_it_was_saved(study: Study, tmp_path: Path, saved: bool) -> None:
+    """The study was stopped after its last result, and before Tune had acted upon it."""
+    whole, _ = cut_at(study, tmp_path, '"trial": 1, "epoch": 1')
+    stopped = Tune(study, tmp_path, ASHA(1, 2), RandomSearch())
+    _, one = [stopped.proposals.next_trial() for _ in range(2)]
+    stopped.add(one)
+    schedule = [{"epoch": 1, "values": whole[1][0]}]
+    one.run_metadata.last_result = {
+        "epoch": 9,
+        "done": True,
+        "reason": "epochs",
+        "schedule": schedule,
+        f"best_{METRIC}": 0.5,
+        METRIC: 0.5,
+    }
+    path = save(tmp_path, 1, 0, whole[1][0], 9 if saved else 8)
+    stopped.proposals.settle()
+    one.set_status(TERMINATED)  # as Ray leaves it
+    outcome = outcome_of(one, METRIC, scheduler="ASHA")
+    assert outcome.status == ("completed" if saved else "interrupted")
+    assert outcome.checkpoint == (str(path.parent) if saved else None)
+    resumed = Tune(study, tmp_path, ASHA(1, 2), RandomSearch())
+    resumed.run()
+    assert (1 in resumed.trained) is not saved
+
+
 def made(number: int, score: float, folder: Path, *, finished: bool = True, checkpoint: Path | None = None) -> Any:
     """Return what a Collector sees of a trial with two checkpoints on disk."""
     for index in range(2):
