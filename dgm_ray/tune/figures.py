@@ -67,7 +67,8 @@ def quality_against_seconds(
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     kept = [index for index in range(len(names)) if math.isfinite(values[index]) and seconds[index] > 0]
-    names, values, seconds = ([of[index] for index in kept] for of in (names, values, seconds))  # type: ignore[misc]
+    names, values = [names[index] for index in kept], [values[index] for index in kept]
+    seconds = [seconds[index] for index in kept]
     best = front([-value for value in values] if larger else values, seconds)
     height = max(3.0, ROW * len(names) + 1.0)
     with figure(height) as drawn:
@@ -77,7 +78,7 @@ def quality_against_seconds(
         axes.set_axisbelow(True)
         others = [index for index in range(len(names)) if index not in best]
         axes.scatter([seconds[i] for i in others], [values[i] for i in others], s=26, color=FAINT, zorder=3)
-        steps = {"color": ACCENT, "linewidth": 1.2, "zorder": 2, "drawstyle": "steps-post"}
+        steps: dict[str, Any] = {"color": ACCENT, "linewidth": 1.2, "zorder": 2, "drawstyle": "steps-post"}
         axes.plot([seconds[i] for i in best], [values[i] for i in best], **steps)
         axes.scatter([seconds[i] for i in best], [values[i] for i in best], s=34, color=ACCENT, zorder=4)
         low, high = min(seconds), max(seconds)

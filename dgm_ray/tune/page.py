@@ -20,7 +20,7 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); max-width: 72rem;
   margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-p, figcaption { max-width: 48rem; } .note, figcaption { color: var(--faint); font-size: .9rem; margin: .3rem 0; }
+p { max-width: 48rem; } .note { color: var(--faint); font-size: .9rem; margin: .3rem 0; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; } td.long { white-space: normal; text-align: left; }
@@ -53,10 +53,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """An inline SVG, as ``figures`` draws them, and what it shows: all that a terminal and Markdown have of it."""
+    """An inline SVG, as ``figures`` draws them; a terminal and Markdown leave it out."""
 
     svg: str
-    caption: str
 
 
 Block = Heading | Paragraph | Table | Figure
@@ -127,9 +126,10 @@ def _html(block: Block) -> str:
     if isinstance(block, Heading):
         return f"<h2>{escape(block.text)}</h2>"
     if isinstance(block, Paragraph):
-        return f"<p{' class="note"' if block.note else ''}>{escape(block.text)}</p>"
+        kind = ' class="note"' if block.note else ""
+        return f"<p{kind}>{escape(block.text)}</p>"
     if isinstance(block, Figure):
-        return f"<figure>{block.svg}<figcaption>{escape(block.caption)}</figcaption></figure>"
+        return f"<figure>{block.svg}</figure>"
     head = "".join(f"<th>{escape(str(column))}</th>" for column in block.cells.columns)
     rows = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in block.cells.to_numpy())
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'

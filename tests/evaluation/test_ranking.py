@@ -100,7 +100,7 @@ def test_holm_by_hand() -> None:
 
 def test_pairs_are_corrected_together() -> None:
     random = np.random.default_rng(0)
-    values = random.normal(size=(8, 3)) + [0, 1, 3]
+    values = random.normal([0, 1, 3], size=(8, 3))
     alone = [stats.wilcoxon(values[:, i] - values[:, j]).pvalue for i, j in ((0, 1), (0, 2), (1, 2))]
     found = pairwise(values)
     np.testing.assert_allclose([found[0, 1], found[0, 2], found[1, 2]], holm(alone))
