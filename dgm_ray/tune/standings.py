@@ -154,7 +154,7 @@ class Standings:
         losses = self.rows.pivot(index=["dataset", "case"], columns="method", values="loss")
         everywhere = [name for name in losses if losses[name].notna().all()]
         count = self._scores["dataset"].nunique()
-        some = [str(name) for name in losses if name not in everywhere]
+        partly = [str(name) for name in losses if name not in everywhere]
         page.add(Heading(f"Over {some(count, 'data set')}, {len(losses)} tables"))
         if len(everywhere) < 2:
             page.add(Paragraph("no two methods were run on all tables, so each table is ranked by itself"))
@@ -177,8 +177,8 @@ class Standings:
         page.add(Table(pd.DataFrame(rows)))
         lines = ["ranks are of the mean over a data set's cases; a method that failed once is last there"]
         lines += ["seconds: geometric mean over tables"]
-        if some:
-            lines.append(f"not on all tables, so not ranked over them: {', '.join(some)}")
+        if partly:
+            lines.append(f"not on all tables, so not ranked over them: {', '.join(partly)}")
         page.notes(lines)
         self._tests(page, everywhere, by_set, mean_ranks, p)
 

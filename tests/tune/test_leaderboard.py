@@ -4,7 +4,7 @@ import json
 import math
 import re
 from html.parser import HTMLParser
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -63,19 +63,18 @@ def study(folder: Path, *scores: float, drawn: bool = True, **columns: Any) -> N
 
 
 def comparison(folder: Path, repeats: dict[str, list[float]], source: str = "Wine", ended: bool = True) -> None:
-    """Write what a comparison leaves: k_nearest is searched, and its second trial is the default."""
-    neighbours = "imputer.arguments.neighbours"
-    spaces = {name: {neighbours: {"choice": [3, 5, 9]}} if name == "k_nearest" else {} for name in repeats}
+    """Write what a comparison leaves: dae is searched, and its second trial is the default."""
+    draws = {"batch_size": {"choice": [32, 64]}, "patience": 7}
+    spaces = {name: draws if name == "dae" else {} for name in repeats}
     space = {"data": {"source": {"factory": source}, "test_probability": 0.3}, "imputers": spaces}
     write_json(folder / "study.json", {"space": space, "settings": {"metric": "val_imputation_rmse"}})
     for name in repeats:
         (folder / name).mkdir()
-        drawn = [{"imputer": {"factory": "KNearest", "arguments": {"neighbours": n}}} for n in (9, 5)]
         rows = [
             {"trial": i, "status": status, "seconds": 1.5, "val_imputation_rmse": score}
             for i, (score, status) in enumerate([(0.2, "completed"), (0.25, "failed")])
         ]
-        configurations = [json.dumps({"task": "TrainImputer", "arguments": one}) for one in drawn]
+        configurations = [json.dumps({"task": "T", "arguments": {"batch_size": size}}) for size in (32, 64)]
         pd.DataFrame(rows).assign(configuration=configurations).to_parquet(folder / name / "results.parquet")
     if ended:
         scored = [
@@ -154,19 +153,23 @@ def test_larger_is_better_of_an_accuracy(there: Path) -> None:
 
 
 def test_tuned_default_and_baseline(there: Path) -> None:
-    comparison(there / "results" / "few", {"k_nearest": [0.1, 0.12], "gain": [0.2, 0.2], "means_and_modes": [0.4, 0.4]})
+    comparison(there / "results" / "few", {"dae": [0.1, 0.12], "gain": [0.2, 0.2], "means_and_modes": [0.4, 0.4]})
     found = read_all(["few"])
     standings = Standings(found)
     rows = standings.rows.set_index("method")
-    assert rows["kind"].to_dict() == {"k_nearest": "tuned", "gain": "default", "means_and_modes": "baseline"}
-    assert (rows["case"]["gain"], rows["of"]["gain"], rows["better"]["k_nearest"]) == ("mcar 0.3", "seed", 72.5)
-    (search,) = [one for one in found.searches if one["method"] == "k_nearest"]
+    assert rows["kind"].to_dict() == {"dae": "tuned", "gain": "default", "means_and_modes": "baseline"}
+    assert (rows["case"]["gain"], rows["of"]["gain"], rows["better"]["dae"]) == (
+        "mcar 0.3",
+        "seed",
+        pytest.approx(72.5),
+    )
+    (search,) = [one for one in found.searches if one["method"] == "dae"]
     assert (search["default"], search["best"], search["baseline"], search["failed"]) == (0.25, 0.2, 0.2, 1)
-    assert "| k_nearest | wine, mcar 0.3 + 0.1 | 0.2000 | 0.2500 | 0.2000 | +20.0 % | 2, 1 failed | 3 |" in (
+    assert "| dae | wine, mcar 0.3 + 0.1 | 0.2000 | 0.2500 | 0.2000 | +20.0 % | 2, 1 failed | 3 |" in (
         standings.page().markdown()
     )
     validation = Standings(found, "val_imputation_rmse").rows.set_index("method")
-    assert (validation["mean"]["k_nearest"], validation["of"]["k_nearest"]) == (pytest.approx(0.12), "mask")
+    assert (validation["mean"]["dae"], validation["of"]["dae"]) == (pytest.approx(0.12), "mask")
 
 
 def test_studies_and_their_seeds(there: Path) -> None:
@@ -290,5 +293,5 @@ def test_text_is_escaped_everywhere() -> None:
 def test_labels_do_not_overlap(wanted: list[float]) -> None:
     found = spread_out(wanted, 0.1)
     gap = min(0.1, 1 / max(len(wanted) - 1, 1))
-    assert all(b - a >= gap - 1e-9 for a, b in zip(found, found[1:], strict=False))
+    assert all(b - a >= gap - 1e-9 for a, b in pairwise(found))
     assert -1e-9 <= min(found) <= max(found) <= 1
