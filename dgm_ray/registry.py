@@ -235,24 +235,41 @@ def arguments_of(node: Mapping[str, Any], path: str) -> tuple[Mapping[str, Any],
 
 def absolute_paths(arguments: Mapping[str, Any], entry: Callable[..., Any]) -> dict[str, Any]:
     """Return the arguments of ``entry`` with every relative path in them made absolute, however deep it stands."""
+    return _with_paths(arguments, entry, lambda path: str(Path(path).absolute()))
 
-    def absolute(node: Any, hint: Any) -> Any:
+
+def paths_in(arguments: Mapping[str, Any], entry: Callable[..., Any]) -> list[str]:
+    """Return every path in the arguments of ``entry``, however deep it stands."""
+    found: list[str] = []
+
+    def keep(path: str) -> str:
+        found.append(path)
+        return path
+
+    _with_paths(arguments, entry, keep)
+    return found
+
+
+def _with_paths(
+    arguments: Mapping[str, Any], entry: Callable[..., Any], changed: Callable[[str], str]
+) -> dict[str, Any]:
+    def change(node: Any, hint: Any) -> Any:
         if isinstance(node, str) and Path in options(hint):
-            return str(Path(node).absolute())
+            return changed(node)
         if isinstance(node, list):  # of a draw, or of a list[Path]
             inner = _inner(hint, list)
-            return [absolute(item, hint if inner is Any else inner) for item in node]
+            return [change(item, hint if inner is Any else inner) for item in node]
         if not isinstance(node, Mapping):
             return node
         if "factory" in node and node["factory"] in list(FACTORIES) and isinstance(node.get("arguments"), Mapping):
-            return {**node, "arguments": absolute_paths(node["arguments"], FACTORIES.get(node["factory"], ""))}
+            return {**node, "arguments": _with_paths(node["arguments"], FACTORIES.get(node["factory"], ""), changed)}
         known = [option for option in options(hint) if option in FACTORIES]
         if known and "factory" not in node:
-            return absolute_paths(node, _meant(known, node))
-        return {key: absolute(value, hint) for key, value in node.items()}
+            return _with_paths(node, _meant(known, node), changed)
+        return {key: change(value, hint) for key, value in node.items()}
 
     hints = {name: parameter.hint for name, parameter in parameters(entry).items()}
-    return {name: absolute(value, hints[name] if name in hints else Any) for name, value in arguments.items()}
+    return {name: change(value, hints[name] if name in hints else Any) for name, value in arguments.items()}
 
 
 @cache

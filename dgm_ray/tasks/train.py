@@ -33,7 +33,7 @@ from dgm_ray.space import read_file
 from dgm_ray.tasks.arrays import read_scaler
 from dgm_ray.tasks.trained import device_of
 from dgm_ray.tasks.training_task import TrainingTask
-from dgm_ray.training import Loop, TensorRows, Training
+from dgm_ray.training import WORKERS, Averaging, Loop, Part, TensorRows, Training, check_split, sample_of, split
 from dgm_ray.training.training import Measure
 
 
@@ -85,7 +85,12 @@ class TrainTask(TrainingTask):
                 raise ConfigurationError(name, "belongs to files of features; a source has its own", str(given))
         return self.data.prepare()
 
-    def start(self, data: Prepared | None = None, configuration: Mapping[str, Any] | None = None) -> Training:
+    def start(
+        self,
+        data: Prepared | None = None,
+        configuration: Mapping[str, Any] | None = None,
+        part: Part | None = None,
+    ) -> Training:
         data = data or self.prepare()
         self.check_data(data)
         seed = self.settle()
@@ -99,15 +104,22 @@ class TrainTask(TrainingTask):
             numbers = class_numbers(data.train.labels, data.metadata.num_classes, "data: labels")
             labels = torch.as_tensor(numbers, dtype=torch.float32, device=device)
         seen = Seen(data.metadata, data.validation, fill, device, architecture.conditional)
+        phases = self._phases(architecture)
+        if part is not None:
+            self._check_batch(part.workers)
+            sample = self._sample(architecture, data.metadata, device, part.workers)
+            phases = split(phases, architecture.model, part, sample)
         loop = Loop(
             architecture.model,
-            self._phases(architecture),
+            phases,
             TensorRows(features, labels),
             self.batch_size,
             seed=seed,
             imputation=None if self.imputation is None else fill,
         )
-        return self.training(architecture, loop, self._judge(architecture, seen), seed, configuration)
+        epochs = loop if part is None or part.alone else Averaging(loop, device, part.workers)
+        measure = self._judge(architecture, seen) if part is None or part.rank == 0 else _nothing
+        return self.training(architecture, epochs, measure, seed, configuration)
 
     def assemble(
         self, metadata: Metadata, means_and_modes: NDArray[Any], scaler: MinMaxScaler | None = None
@@ -128,6 +140,22 @@ class TrainTask(TrainingTask):
             names = data.metadata.names_of(data.train.incomplete)
             rule = "training rows have missing cells and the model cannot take them: give an `imputation` layer"
             raise DataError(f"data: {', '.join(names)}", rule)
+
+    def check_workers(self, data: Prepared, workers: int) -> None:
+        self._check_batch(workers)
+        on_cpu = replace(self, device="cpu")
+        architecture = on_cpu.assemble(data.metadata, data.means_and_modes, data.scaler)
+        sample = self._sample(architecture, data.metadata, torch.device("cpu"), workers)
+        check_split(architecture.phases, architecture.model, workers, sample)
+
+    def _check_batch(self, workers: int) -> None:
+        if workers > self.batch_size:
+            raise ConfigurationError(WORKERS, f"should be at most the {self.batch_size} rows of a batch", workers)
+
+    def _sample(self, architecture: Architecture, metadata: Metadata, device: torch.device, workers: int) -> Batch:
+        num_classes = metadata.num_classes if architecture.conditional else 0
+        fill: Any = None if self.imputation is None else architecture.fill
+        return sample_of(metadata.num_features, workers, device, num_classes=num_classes, imputation=fill)
 
     def measures(self, architecture: Architecture) -> list[str]:
         known = measures_of(architecture.model)
@@ -191,6 +219,10 @@ class TrainTask(TrainingTask):
         if isinstance(self.architecture, str):
             return read_file(self.architecture), self.architecture
         return self.architecture, "architecture"
+
+
+def _nothing(model: nn.Module) -> dict[str, float]:
+    return {}
 
 
 def _val_loss_name(architecture: Architecture) -> str:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from dgm_ray.data import CellHoldout, Holdout, Metadata, MinMaxScaler, Prepared
+from dgm_ray.errors import ConfigurationError
 from dgm_ray.evaluation import Evaluation, Seen
 from dgm_ray.imputers import BaseImputer, ImputerModel, Iterations
 from dgm_ray.models import Architecture
@@ -15,7 +16,7 @@ from dgm_ray.nn import ImputationLayer, ZeroImputation
 from dgm_ray.registry import TASKS, Node, PositiveInt, Scope, build
 from dgm_ray.tasks.trained import device_of
 from dgm_ray.tasks.training_task import TrainingTask
-from dgm_ray.training import Training
+from dgm_ray.training import WORKERS, Part, Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +53,15 @@ class TrainImputer(TrainingTask):
         architecture.model.to(device_of(self.device))
         return architecture
 
-    def start(self, data: Prepared | None = None, configuration: Mapping[str, Any] | None = None) -> Training:
+    def start(
+        self,
+        data: Prepared | None = None,
+        configuration: Mapping[str, Any] | None = None,
+        part: Part | None = None,
+    ) -> Training:
         data = data or self.prepare()
+        if part is not None:
+            self.check_workers(data, part.workers)
         seed, device = self.settle(), device_of(self.device)
         self.check_data(data)
         architecture = self._build(data.metadata, torch.tensor(data.means_and_modes), seed)
@@ -63,6 +71,9 @@ class TrainImputer(TrainingTask):
         seen = Seen(data.metadata, data.validation, ZeroImputation(), device)
         loop = Iterations(model, data.train.features)
         return self.training(architecture, loop, Evaluation(seen), seed, configuration)
+
+    def check_workers(self, data: Prepared, workers: int) -> None:
+        raise ConfigurationError(WORKERS, "an imputer that is no network is fitted by one process: use 1", workers)
 
     def seeded(self, metadata: Metadata) -> bool:
         model = self.rehearse(metadata).model

@@ -23,7 +23,7 @@ from dgm_ray.registry import NonNegativeFloat, NonNegativeInt, PositiveInt, regi
 from dgm_ray.tasks.csv_log import CSVLog
 from dgm_ray.tasks.progress import shown, steps_shown
 from dgm_ray.tasks.trained import Device, device_of
-from dgm_ray.training import DIVERGED, Repeats, Training, read_checkpoint, write_checkpoint
+from dgm_ray.training import DIVERGED, Part, Repeats, Training, read_checkpoint, write_checkpoint
 from dgm_ray.training.training import Epochs, Measure
 
 
@@ -112,13 +112,23 @@ class TrainingTask(ABC):
         """
 
     @abstractmethod
-    def start(self, data: Prepared | None = None, configuration: Mapping[str, Any] | None = None) -> Training:
+    def start(
+        self,
+        data: Prepared | None = None,
+        configuration: Mapping[str, Any] | None = None,
+        part: Part | None = None,
+    ) -> Training:
         """Return the training, ready for its first epoch.
 
         data: already prepared, as a study's trials get it. configuration: of this task, for the checkpoints.
+        part: of each batch, if several workers train together; the first of them measures.
 
         Raises ConfigurationError or DataError, and leaves torch's seed and threads set.
         """
+
+    @abstractmethod
+    def check_workers(self, data: Prepared, workers: int) -> None:
+        """Raise ConfigurationError unless several workers can train together."""
 
     def repeats(self, seeds: int, data: Prepared, configuration: Mapping[str, Any]) -> Repeats:
         """Return the trainings with so many seeds, the task's and those after it, each as ``start`` returns it."""

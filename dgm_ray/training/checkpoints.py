@@ -5,6 +5,7 @@ The keys are the original library's (``architecture``, ``epoch``, ``best_archite
 """
 
 import copy
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,19 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint atomically: if this is interrupted, the one before stays whole."""
     with atomic(path) as temporary:
         torch.save(dict(state), temporary)
+
+
+def packed(state: Mapping[str, Any]) -> bytes:
+    """Return a checkpoint's state as bytes, for another process."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    return buffer.getvalue()
+
+
+def unpacked(content: bytes) -> dict[str, Any]:
+    """Return the state that ``packed`` packed, in CPU memory."""
+    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return state
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import ray
 from pydantic import ByteSize
@@ -14,27 +16,92 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dgm_ray.errors import StudyError
 from dgm_ray.tasks.progress import some
+from dgm_ray.training.storage import probe
 from dgm_ray.tune.settings import Resources, bytes_of
 
+ADDRESS = "RAY_ADDRESS"
+TOKEN = "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"  # noqa: S105 (names, not a secret)
 CONNECT_SECONDS = 5.0
 SHARES = 10_000  # Ray counts in ten thousandths of a GPU
 NAMES = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}  # of resources, ours and Ray's
 
 
 def start_ray(needed: Resources, address: str | None) -> None:
-    """Start Ray here, or join a cluster. Raises StudyError if one trial needs more than any node has."""
+    """Start Ray here, or join a cluster.
+
+    address: of a cluster; by default that of RAY_ADDRESS, which Ray sets in a job; "local" starts Ray all the same.
+
+    Raises StudyError if no cluster answers, or if one trial needs more than any node has.
+    """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's error is in its line, its table, its run
+    given = "--address" if address else ADDRESS
+    address = address or os.environ.get(ADDRESS) or "local"
+    if address.startswith(("http://", "https://")):
+        rule = "is of a server for jobs: submit one there (ray job submit), or give Ray's own host:port, or local"
+        raise StudyError(given, rule, address)
     if not ray.is_initialized():
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         try:
-            if address:
-                _knock(address)
-                ray.init(address=address, **quiet)
+            if address == "local":
+                ray.init(address=address, include_dashboard=False, **quiet)
             else:
-                ray.init(address="local", include_dashboard=False, **quiet)
+                _knock(address)
+                _join(address, given, quiet)
         except (OSError, ValueError) as error:
-            raise StudyError("--address", f"no Ray cluster answers ({error})", address) from None
+            raise StudyError(given, f"no Ray cluster answers ({error})", address) from None
     check_fits(placed(needed), nodes())
+
+
+def _join(address: str, given: str, quiet: Mapping[str, Any]) -> None:
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        said = " ".join(str(error).split()).partition(". ")[0]
+        rule = f"Ray answers, but not to this process: if it wants a token, set {TOKEN} here as there ({said})"
+        raise StudyError(given, rule, address) from None
+
+
+def check_nodes(files: Sequence[str], storage: str) -> None:
+    """Ask every other node for what trials need there; storage is the path of a folder, or an URI.
+
+    Raises StudyError for a file or a folder that a node does not see, and for a node without this library.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    there = [node for node in ray.nodes() if node["Alive"]]
+    others = [node for node in there if node["NodeID"] != here and _amount(node["Resources"], "cpu")]
+    if not others:
+        return
+    with probe(storage) as probed:
+        task = ray.remote(num_cpus=0, max_retries=0)(_lacking)
+        asked = [
+            task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+            for node in others
+        ]
+        answers = [_answer(one) for one in [one.remote([*files, *probed]) for one in asked]]
+    for node, answer in zip(others, answers, strict=True):
+        if isinstance(answer, str):
+            raise StudyError(f"node {node['NodeManagerAddress']}", f"cannot run a trial ({answer})")
+    for path in (*files, *probed):
+        without = [node["NodeManagerAddress"] for node, paths in zip(others, answers, strict=True) if path in paths]
+        which = f"{len(without)} of {some(len(there), 'node')}: {', '.join(without)}"
+        if without and path in files:
+            raise StudyError(path, f"a trial reads this file where it runs, and it is not on {which}")
+        if without:
+            rule = f"should be a folder that all nodes share, or an URI, and is not seen by {which}"
+            raise StudyError("--storage", rule, storage)
+
+
+def _lacking(paths: Sequence[str]) -> list[str]:
+    return [path for path in paths if not Path(path).exists()]
+
+
+def _answer(asked: Any) -> list[str] | str:
+    """Return what a node lacks, or why it cannot answer."""
+    try:
+        found: list[str] = ray.get(asked)
+    except ray.exceptions.RayError as error:
+        return str(error).strip().splitlines()[-1]
+    return found
 
 
 def nodes() -> list[dict[str, float]]:
@@ -58,27 +125,37 @@ def placed(needed: Resources, smallest_gpu: Callable[[], int] | None = None) -> 
 
 
 def request(placed: Resources) -> dict[str, float]:
-    """Return what a trial asks Ray for."""
+    """Return what each worker of a trial asks Ray for."""
     memory = {"memory": bytes_of(placed.memory, "tune.resources.memory")} if placed.memory is not None else {}
     return {"cpu": placed.cpu, "gpu": placed.gpu, **memory}
 
 
+def bundles(placed: Resources) -> list[dict[str, float]]:
+    """Return what a trial asks Ray for, by Ray's names: a bundle for each of its workers."""
+    return [{NAMES[name]: amount for name, amount in request(placed).items() if amount}] * placed.workers
+
+
 def check_fits(placed: Resources, nodes: Sequence[Mapping[str, float]]) -> None:
-    """Raise StudyError unless a node has all that a trial asks for: Ray itself would wait for one for ever.
+    """Raise StudyError unless there is all that a trial asks for: Ray itself would wait for it for ever.
 
     nodes: what each has, by Ray's names.
     """
     wanted = {name: amount for name, amount in request(placed).items() if amount}
+    who = "a trial" if placed.workers == 1 else "a worker of a trial"
     there = [{name: _amount(node, name) for name in wanted} for node in nodes]
     for name, amount in wanted.items():
         most = max((node[name] for node in there), default=0.0)
         if amount > most:
-            rule = f"a trial runs on one node, and none has more than {_shown(name, most)} ({some(len(there), 'node')})"
+            rule = f"{who} runs on one node, and none has more than {_shown(name, most)} ({some(len(there), 'node')})"
             raise StudyError(f"tune.resources.{name}", rule, getattr(placed, name))
     if not any(all(node[name] >= amount for name, amount in wanted.items()) for node in there):
         has = "; ".join(", ".join(_shown(name, node[name]) for name in wanted) for node in there)
-        rule = f"a trial runs on one node, and none has all of it: they have {has}"
+        rule = f"{who} runs on one node, and none has all of it: they have {has}"
         raise StudyError("tune.resources", rule, {name: getattr(placed, name) for name in wanted})
+    room = sum(min(int(node[name] / amount) for name, amount in wanted.items()) for node in there)
+    if placed.workers > room:
+        rule = f"there is room for {some(room, 'worker')} of this kind at a time ({some(len(there), 'node')})"
+        raise StudyError("tune.resources.workers", rule, placed.workers)
 
 
 @cache

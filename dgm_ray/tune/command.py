@@ -60,11 +60,16 @@ def tune(
         typer.Option("--kind", metavar="COLUMN=KIND", help="numerical, binary or categorical, if not as inferred."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the study; the file's name by default.")] = None,
-    storage: Annotated[Path, typer.Option(help="The folder in which the study gets a folder.")] = Path("results"),
+    storage: Annotated[
+        str, typer.Option(help="Where the study gets a folder: a folder, or an URI of pyarrow's such as s3://bucket/x.")
+    ] = "results",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study of this name.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the study of this name first.")] = False,
     address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster (auto: the one of this node); Ray starts here by default.")
+        str | None,
+        typer.Option(
+            help="Of a Ray cluster (auto: the one of this node; local: none); RAY_ADDRESS, or else Ray starts here."
+        ),
     ] = None,
     tracking_uri: Annotated[
         str | None,
@@ -79,7 +84,9 @@ def tune(
 
     --plan tells the time and the memory of a trial, how many fit side by side on this machine, and the time of all.
 
-    Ctrl-C stops neatly: what is there is summarised, and --resume goes on.
+    Ctrl-C stops neatly: what is there is summarised, and --resume goes on, after whatever ended it.
+
+    --resume --samples 40 gives a study that has fewer trials, ended or not, 40.
 
     Examples:
 
@@ -110,7 +117,7 @@ def tune(
         kind = Comparison if is_comparison(space) else Study
         searched = kind.read(space, assignments or [], source=source, samples=samples, seed=seed)
         uri = tracking_uri or f"sqlite:///{Path('mlflow.db').absolute()}"
-        place = Place(storage.absolute() / (name or space.stem), uri, resume=resume, overwrite=overwrite)
+        place = Place.of(storage, name or space.stem, uri, resume=resume, overwrite=overwrite)
         code = _foresee(searched) if plan else _check(searched) if check else _run(searched, place, address, started)
     gc.freeze()  # this process ends: looking through all its objects for garbage takes Python more than a second
     raise SystemExit(code)
@@ -152,6 +159,8 @@ def _run(searched: "Study | Comparison", place: "Place", address: str | None, st
     from dgm_ray.tune.study import Study
 
     place.check("trial" if isinstance(searched, Study) else "imputers")
+    if place.resume and isinstance(searched, Study):
+        _check_resumed(searched, place)
     from dgm_ray.tune.cluster import start_ray
 
     console = _console()
@@ -160,6 +169,17 @@ def _run(searched: "Study | Comparison", place: "Place", address: str | None, st
         start_ray(searched.settings.resources, address)
         run = ready.result()
     return run(place, started)
+
+
+def _check_resumed(study: "Study", place: "Place") -> None:
+    """Raise an error if a study that is resumed is another one now, or shall have fewer trials than it has."""
+    from dgm_ray.tune.journal import Decisions
+
+    place.check_unchanged(study.node, study.resolved())
+    there = Decisions(place.journal).trials
+    if study.trials < there:
+        rule = f"this study has {there} trials already, and goes on with at least as many (--samples)"
+        raise ConfigurationError("tune.samples", rule, study.settings.samples)
 
 
 def _console() -> "Console":
@@ -263,7 +283,8 @@ def _quiet() -> None:
         ("RAY_CHDIR_TO_TRIAL_DIR", "0"),
         ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"),  # MLflow and results.parquet have it all
         ("TUNE_DISABLE_SIGINT_HANDLER", "1"),  # ours tells Ctrl-C from SIGTERM
-        ("TUNE_GLOBAL_CHECKPOINT_S", "5"),
+        ("TUNE_GLOBAL_CHECKPOINT_S", "3600"),  # the journal has what a resume needs
+        ("TUNE_MAX_PENDING_TRIALS_PG", "200"),  # how many run at a time is ours to say
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
         ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
     ):

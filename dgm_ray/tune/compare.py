@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 import ray
-from ray import tune
 from rich.console import Console
 
 from dgm_ray.data import Csv, Parquet, Prepared
@@ -20,14 +19,14 @@ from dgm_ray.evaluation import Floats
 from dgm_ray.evaluation.imputation_report import overall
 from dgm_ray.tasks.progress import some
 from dgm_ray.training import atomic, write_json
-from dgm_ray.tune.cluster import placed
+from dgm_ray.tune.cluster import check_nodes, placed
 from dgm_ray.tune.comparison import Comparison
 from dgm_ray.tune.console import figure
 from dgm_ray.tune.leaderboard import leaderboard, page_of, winner_of
 from dgm_ray.tune.outcomes import best_first, reasons
 from dgm_ray.tune.parallel import Worker, one_line
 from dgm_ray.tune.place import Place
-from dgm_ray.tune.run import close, command, means_of, print_lines, repeat_command, search
+from dgm_ray.tune.run import close, command, means_of, print_lines, repeat_line, search
 from dgm_ray.tune.runs import Journal, Row, Runs
 from dgm_ray.tune.scores import REPEATS
 from dgm_ray.tune.standings import write
@@ -75,9 +74,12 @@ class Compare:
 
         started: when, by time.monotonic. Raises UnfinishedError if no imputer got to the end.
         """
+        files = sorted({path for study in self._studies.values() for path in study.files})
+        check_nodes(files, self._place.storage)
         self._place.claim(self._comparison.node, self._resolved)
         write_json(self._place.settings, {"space": self._comparison.node, "settings": self._resolved})
-        self._journal = Journal(self._place.folder / "runs.jsonl")
+        self._place.publish()
+        self._journal = Journal(self._place.folder / "runs.jsonl", self._place.publish)
         means = means_of(self._data)[f"{METRIC}{self._measure}"]
         self._say(f"means and modes: {METRIC}{self._measure} {means:.4g}")
         searched: dict[str, Row] = {}
@@ -137,8 +139,8 @@ class Compare:
 
     def _place_of(self, name: str, study: Study, key: str) -> Place:
         """Return where an imputer's study is; one that was cut short goes on, if it is still the same."""
-        place = Place(self._place.folder / name, self._place.tracking_uri, overwrite=True)
-        cut = place.settings.exists() and key not in self._journal.done and tune.Tuner.can_restore(str(place.folder))
+        place = self._place.inside(name)
+        cut = place.settings.exists() and key not in self._journal.done and place.journal.exists()
         wanted = json.loads(json.dumps({"space": study.node, "settings": study.resolved()}))
         same = cut and json.loads(place.settings.read_text(encoding="utf-8")) == wanted
         return replace(place, resume=True) if same else place
@@ -195,26 +197,28 @@ class Compare:
 
     def _finish(self, searched: Mapping[str, Row], table: pd.DataFrame, started: float) -> None:
         folder, label, count = self._place.folder, self._measure.upper(), self._comparison.repeats
-        page = page_of(table, label, count)
-        write(table, page, folder, "leaderboard")
+        board = page_of(table, label, count)
+        write(table, board, folder, "leaderboard")
         winner = winner_of(table)
         if winner is not None:
             write_json(self._place.best, searched[winner]["best"])
-        page.print(self._console)
+        self._place.publish()
+        board.print(self._console)
         tracker = self._log(table, winner)
-        lines = [f"leaderboard: {folder / 'leaderboard.html'}, .md, .parquet", f"searches: {folder}/*/results.parquet"]
+        page, searches = (self._place.found(folder / name) for name in ("leaderboard.html", "*/results.parquet"))
+        lines = [f"leaderboard: {page}, .md, .parquet", f"searches: {searches}"]
         if winner is not None:
             row = table.iloc[0]
             lines = [
                 f"best: {winner}, test {label} {row['test_mean']:.4g}, {row['gap']:+.2g} to validation"
-                f": {self._place.best}",
-                f"repeat it: {repeat_command(self._place)}",
-                f"use it: {command('dgm-ray')} impute {self._place.best} {self._table}",
+                f": {self._place.found(self._place.best)}",
+                repeat_line(self._place),
+                f"use it: {command('dgm-ray')} impute {self._place.given} {self._table}",
                 *lines,
             ]
         print_lines(self._console, self._place, tracker, lines, time.monotonic() - started)
         if winner is None:
-            raise UnfinishedError(str(folder), "no imputer got to the end; --resume tries again")
+            raise UnfinishedError(self._place.location, "no imputer got to the end; --resume tries again")
 
     @property
     def _table(self) -> str:
@@ -228,7 +232,7 @@ class Compare:
         """Log the leaderboard as a run of its own, and wait until all is written."""
         settings, name = self._comparison.settings, self._place.folder.name
         tracker = Tracker(self._place.tracking_uri, settings.experiment, self._place.artifacts)
-        tags = environment() | {"data_hash": self._hash, "study": str(self._place.folder), "comparison": name}
+        tags = environment() | {"data_hash": self._hash, "study": self._place.location, "comparison": name}
         tags |= {"mechanism": self._comparison.mechanism, "best": winner or ""}
         params = {name: value for name, value in self._resolved.items() if name != "imputers"}
         tracker.open_study(name, params | {"imputers": list(self._studies)}, tags, resume=self._place.resume)

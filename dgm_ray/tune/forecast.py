@@ -22,6 +22,7 @@ from dgm_ray.tasks.progress import some
 from dgm_ray.tasks.train import TrainTask
 from dgm_ray.tasks.train_imputer import TrainImputer
 from dgm_ray.tasks.training_task import TrainingTask
+from dgm_ray.training import Part
 from dgm_ray.tune.cluster import placed
 from dgm_ray.tune.schedulers import FIFO
 from dgm_ray.tune.settings import Settings, bytes_of
@@ -105,7 +106,8 @@ class Forecast:
 def forecast(study: Study, data: Prepared, most: int = STRUCTURES) -> Forecast:
     """Probe ``most`` structures of a study, the smallest and the largest always; the largest first."""
     found, count = structures(study, data, most)
-    return Forecast(study, [probe(one, data, study.epochs, study.plan.seeds) for one in reversed(found)], count)
+    seeds, workers = study.plan.seeds, study.settings.resources.workers
+    return Forecast(study, [probe(one, data, study.epochs, seeds, workers) for one in reversed(found)], count)
 
 
 def structures(study: Study, data: Prepared, most: int) -> tuple[list[Structure], int]:
@@ -141,17 +143,19 @@ def structures(study: Study, data: Prepared, most: int) -> tuple[list[Structure]
     return [Structure(*one) for one in zip(named, tasks, strict=True)], count
 
 
-def probe(structure: Structure, data: Prepared, epochs: int, seeds: int = 1) -> Cost:
+def probe(structure: Structure, data: Prepared, epochs: int, seeds: int = 1, workers: int = 1) -> Cost:
     """Train a few steps in this process, and forget them. The device is the processor where there is no GPU.
 
     epochs: of a trial at most. seeds: of a trial; all of them are held at once, as the trial does, and one is trained.
+    workers: that train a trial together; one of them is tried, without the others.
     """
     task = structure.task
     on_gpu = task.device == "cuda" and gpu_here()
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     before = peak_memory()
-    training, *_others = [replace(task, device="cuda" if on_gpu else "cpu").start(data) for _ in range(seeds)]
+    tried, part = replace(task, device="cuda" if on_gpu else "cpu"), Part(0, workers, alone=True)
+    training, *_others = [tried.start(data, part=part if workers > 1 else None) for _ in range(seeds)]
     probed = training.probe(CYCLES)
     return Cost(
         structure,
@@ -178,6 +182,7 @@ def room(settings: Settings, data: Prepared) -> Room:
         gpus = [torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())]
         share = placed(settings.resources, lambda: min(gpus)).gpu
         by["GPUs"] = int(len(gpus) / share) if share > 1 else len(gpus) * int(1 / share)
+    by = {name: count // settings.resources.workers for name, count in by.items()}
     for name, count in by.items():
         if not count:
             raise StudyError("tune.resources", f"no trial fits this machine's {name}", _asked(settings))
@@ -197,8 +202,10 @@ def room_lines(found: Forecast, space: Room) -> list[str]:
     grown = max(cost.grown for cost in found.costs)
     by = [f"{count} by {name}" for name, count in space.by.items()]
     by += [f"{space.concurrent} by tune.concurrent"] if space.concurrent else []
+    workers = found.study.settings.resources.workers
+    processes = f"{workers} processes, each of" if workers > 1 else "a process of"
     return [
-        f"memory of a trial: a process of about {_bytes(space.process)}, of which training takes {_bytes(grown)}; "
+        f"memory of a trial: {processes} about {_bytes(space.process)}, of which training takes {_bytes(grown)}; "
         "the table is shared",
         f"side by side on this machine: {space.side_by_side} ({', '.join(by)})",
     ]
@@ -208,7 +215,9 @@ def time_line(found: Forecast, space: Room) -> str:
     """Return how long the study takes."""
     seconds = found.seconds(space.side_by_side)
     budget = "; tune.time_budget ends it then" if seconds == found.study.settings.time_budget else ""
-    return f"expected time: {duration(seconds)}, beside the start of Ray and its processes ({found.saving}{budget})"
+    beside = "the start of Ray and its processes"
+    beside += ", and the averaging of gradients" if found.study.settings.resources.workers > 1 else ""
+    return f"expected time: {duration(seconds)}, beside {beside} ({found.saving}{budget})"
 
 
 def comparison_lines(found: Mapping[str, Forecast], repeats: int, space: Room) -> list[str]:

@@ -1,10 +1,13 @@
 """Callbacks that hold what cannot be pickled: a console, a thread, signal handlers."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial as RayTrial
 
+PUBLISH_SECONDS = 5.0  # a driver that is killed loses at most so much of its journal
 _LIVE: dict[str, "Observer"] = {}
 
 
@@ -28,6 +31,19 @@ class Observer(tune.Callback):  # type: ignore[misc]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _live, (type(self).__name__,)
+
+
+class Publisher(Observer):
+    """Brings a study's files to where they are kept, now and then, while it runs."""
+
+    def __init__(self, publish: Callable[[], None]) -> None:
+        super().__init__()
+        self._publish, self._published = publish, time.monotonic()
+
+    def on_step_end(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
+        if time.monotonic() - self._published > PUBLISH_SECONDS:
+            self._publish()
+            self._published = time.monotonic()
 
 
 def _live(name: str) -> Observer:

@@ -63,6 +63,7 @@ def outcome_of(trial: RayTrial, metric: str, *, scheduler: str) -> Outcome:
     best = {name.removeprefix("best_"): value for name, value in result.items() if name.startswith("best_val_")}
     best_epoch = int(result["best_epoch"]) if "best_epoch" in result else 0
     schedule: Schedule = result["schedule"] if "schedule" in result else []
+    kept = trial.checkpoint is not None and Path(trial.checkpoint.path).exists()  # a study keeps those of its best
     # One that was given another's weights and values, and stopped before it went on, has the other's checkpoint.
     own = not schedule or schedule[-1]["values"] == {name: plain(value) for name, value in trial.config.items()}
     return Outcome(
@@ -77,7 +78,7 @@ def outcome_of(trial: RayTrial, metric: str, *, scheduler: str) -> Outcome:
         epochs=epochs,
         seconds=float(result["seconds"]) if "seconds" in result else 0.0,
         trace=str(result["trace"]) if "trace" in result else "",
-        checkpoint=trial.checkpoint.path if own and trial.checkpoint else None,
+        checkpoint=trial.checkpoint.path if own and kept else None,
         schedule=schedule if len(schedule) > 1 else [],
         seeds=result["by_seed"] if "by_seed" in result else [],
     )
@@ -111,6 +112,17 @@ def last_error(trial: RayTrial) -> str:
     return Path(trial.error_file).read_text(encoding="utf-8").rpartition("Failure # ")[2]
 
 
+def failure_of(trial: RayTrial) -> tuple[str, str]:
+    """Return the status and the reason of a trial whose process failed."""
+    if OUT_OF_SHARE in (said := last_error(trial)):
+        return OOM, f"{OOM}: a trial's share of a GPU is too small"
+    if LOW_ON_MEMORY in said:
+        return OOM, f"{OOM}: its node ran low on memory"
+    error = said.partition("\n")[2] or trial.get_error()  # what Ray has stored is not there yet when a trial ends
+    died = error is None or isinstance(error, RayActorError) or "The actor died" in str(error)
+    return FAILED, "failed: its process died" if died else f"failed: {' '.join(str(error).split())[:200]}"
+
+
 def best_first(outcomes: Iterable[Outcome]) -> list[Outcome]:
     """Return the outcomes that can win, best first."""
     return sorted((one for one in outcomes if one.ranked), key=lambda one: (one.score, one.number))
@@ -138,13 +150,7 @@ def reasons(outcomes: Sequence[Outcome]) -> dict[str, int]:
 
 def _status(trial: RayTrial, reason: str, done: bool, epochs: int, scheduler: str) -> tuple[str, str]:
     if trial.status == RayTrial.ERROR:
-        if OUT_OF_SHARE in (said := last_error(trial)):
-            return OOM, f"{OOM}: a trial's share of a GPU is too small"
-        if LOW_ON_MEMORY in said:
-            return OOM, f"{OOM}: its node ran low on memory"
-        error = trial.get_error()
-        died = error is None or isinstance(error, RayActorError)
-        return FAILED, "failed: its process died" if died else f"failed: {' '.join(str(error).split())[:200]}"
+        return failure_of(trial)
     if reason == "epochs":
         return COMPLETED, "all epochs done"
     if reason == CONVERGED:

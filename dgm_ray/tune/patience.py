@@ -26,7 +26,7 @@ class Patience(Observer):
         return self.without >= self._stop.trials
 
     def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
-        if not self._ended:  # those of a study that is resumed, which are not told
+        if iteration < 2:  # those of a study that is resumed, which are not told
             for trial in sorted((one for one in trials if one.is_finished()), key=number_of):
                 self.on_trial_end(trial)
 

@@ -1,4 +1,4 @@
-"""Ray's schedulers; a trial that ran out of its share of a GPU comes back with a larger one."""
+"""Ray's schedulers, each with a journal; a trial that ran out of its share of a GPU comes back with a larger one."""
 
 import math
 from typing import Any
@@ -12,6 +12,7 @@ from ray.tune.schedulers import (
     PopulationBasedTraining,
 )
 
+from dgm_ray.tune.journal import Journaled, enlarge, share_of
 from dgm_ray.tune.outcomes import last_error
 from dgm_ray.tune.shares import OUT_OF_SHARE, larger_share
 
@@ -26,28 +27,21 @@ class LargerShare:
         """Called by Tune for every failure; the trial's status is ERROR if it is started again."""
         super().on_trial_error(tune_controller, trial)  # type: ignore[misc]
         if trial.status == RayTrial.ERROR and OUT_OF_SHARE in last_error(trial):
-            held = trial.placement_group_factory.required_resources
-            more = {"cpu": held["CPU"], "gpu": larger_share(held["GPU"])}
-            trial.update_resources(more | ({"memory": held["memory"]} if "memory" in held else {}))
+            enlarge(trial, larger_share(share_of(trial)))
 
 
-class EveryTrial(LargerShare, FIFOScheduler):  # type: ignore[misc]
+class EveryTrial(Journaled, LargerShare, FIFOScheduler):  # type: ignore[misc]
     """Stops no trial."""
 
+    decides = False
 
-class Halving(LargerShare, ASHAScheduler):  # type: ignore[misc]
+
+class Halving(Journaled, LargerShare, ASHAScheduler):  # type: ignore[misc]
     """Asynchronous successive halving."""
 
 
-class Brackets(LargerShare, HyperBandScheduler):  # type: ignore[misc]
-    """HyperBand. Ray's waits for ever where a trial ends by itself.
-
-    Here trials may stop early, diverge, or have ended before the study was resumed.
-    """
-
-    def on_trial_add(self, tune_controller: Any, trial: RayTrial) -> None:
-        if not trial.is_finished():  # its bracket would wait for a result of it
-            super().on_trial_add(tune_controller, trial)
+class _NeverWaiting(HyperBandScheduler):  # type: ignore[misc]
+    """Ray's HyperBand waits for ever where a trial ends by itself, as it may here: it stops early, or diverges."""
 
     def on_trial_result(self, tune_controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
         worst = {self._metric: math.inf} if math.isnan(result[self._metric]) else {}
@@ -60,19 +54,32 @@ class Brackets(LargerShare, HyperBandScheduler):  # type: ignore[misc]
             bracket.is_being_processed = False  # Ray's own never is, so that the last trial to end wakes no other
 
 
-class Median(LargerShare, MedianStoppingRule):  # type: ignore[misc]
+class Brackets(Journaled, LargerShare, _NeverWaiting):
+    """HyperBand."""
+
+    def on_trial_error(self, tune_controller: Any, trial: RayTrial) -> None:
+        super().on_trial_error(tune_controller, trial)
+        if trial.status == RayTrial.ERROR:  # it comes into another bracket, which has seen nothing of it
+            self._decided[trial] = {}
+
+
+class Median(Journaled, LargerShare, MedianStoppingRule):  # type: ignore[misc]
     """Stops trials below the median."""
 
 
-class Population(LargerShare, PopulationBasedTraining):  # type: ignore[misc]
-    """Population based training."""
+class Population(Journaled, LargerShare, PopulationBasedTraining):  # type: ignore[misc]
+    """Population based training. Who copies whom depends on how fast trials run."""
+
+    decides = False
 
 
 def population_of_bandits(**arguments: Any) -> Any:
     """Return Ray's PB2, whose module imports scikit-learn."""
     from ray.tune.schedulers.pb2 import PB2
 
-    class Bandits(LargerShare, PB2):  # type: ignore[misc]
+    class Bandits(Journaled, LargerShare, PB2):  # type: ignore[misc]
         """Population based bandits."""
+
+        decides = False
 
     return Bandits(**arguments)

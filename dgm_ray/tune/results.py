@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -43,7 +42,7 @@ def write_best(study: Study, data: Prepared, place: Place, outcomes: list[Outcom
     write_json(place.best, configuration | {"expected": expected})
     if not winner.checkpoint or data.test is None or not data.test.hidden_mask.any():
         return FinalReport()
-    state = read_checkpoint(Path(winner.checkpoint) / CHECKPOINT)
+    state = read_checkpoint(place.local(f"{winner.checkpoint}/{CHECKPOINT}"))
     task = replace(task_of(configuration), device="auto")  # a cluster's driver may have no GPU
     return _of_seeds(task, data, winner, state["seeds"]) if best else task.score_test(data, state)
 

@@ -20,12 +20,15 @@ from rich.console import Console
 from dgm_ray.data import Prepared
 from dgm_ray.evaluation import baseline
 from dgm_ray.evaluation.final_report import FinalReport
-from dgm_ray.tune.cluster import placed, request
+from dgm_ray.tune.cluster import bundles, check_nodes, placed
 from dgm_ray.tune.console import ConsoleCallback, print_report, print_summary
-from dgm_ray.tune.observer import Observer
-from dgm_ray.tune.outcomes import Outcome, best_first, number_of, outcome_of
+from dgm_ray.tune.journal import Decisions
+from dgm_ray.tune.kept import Collector, trial_name
+from dgm_ray.tune.observer import Observer, Publisher
+from dgm_ray.tune.outcomes import Outcome, best_first, outcome_of
 from dgm_ray.tune.patience import Patience, Stopper
 from dgm_ray.tune.place import Place
+from dgm_ray.tune.proposals import Proposals
 from dgm_ray.tune.results import write_best, write_imputation, write_missing, write_results
 from dgm_ray.tune.search import param_space
 from dgm_ray.tune.study import Study
@@ -89,11 +92,12 @@ def run_study(study: Study, data: Prepared, place: Place, console: Console, star
 
     started: when, by time.monotonic. Return the exit code: 0, or 128 plus the signal that stopped it.
     """
+    check_nodes(study.files, place.storage)
     tracker = Tracker(place.tracking_uri, study.settings.experiment, place.artifacts)
     found = search(study, data, place, tracker, console)
     print_summary(console, study.plan, found.outcomes, found.means)
     for winner in best_first(found.outcomes)[:1]:
-        print_report(console, found.report, winner.number, str(place.imputation))
+        print_report(console, found.report, winner.number, place.found(place.imputation))
     close(tracker, study, place, found)
     _print_files(console, place, tracker, time.monotonic() - started)
     return 128 + found.signal if found.signal else 0
@@ -115,6 +119,7 @@ def search(
     one for each trial that ends.
     """
     place.claim(study.node, study.resolved())
+    Decisions(place.journal).begin()
     _open(tracker, study, data, place, tags)
     means = means_of(data)
     if means and lines:
@@ -125,6 +130,7 @@ def search(
     write_results(study, place, outcomes)
     report = write_best(study, data, place, outcomes)
     write_imputation(place, report)
+    place.publish()
     return Found(outcomes, means, report, watch.received)
 
 
@@ -145,46 +151,59 @@ def _fit(
 
     shown = ConsoleCallback(console, study.plan.metric, study.trials, outcome, lines=lines)
     tracking = TrackingCallback(tracker, outcome, mutated)
+    collector = Collector(settings.keep, outcome)
     patience = Patience(settings.stop, lambda trial: outcome(trial).score) if settings.stop else None
     # Test rows stay here: no trial can look at them.
     resources, without_test = placed(settings.resources), replace(data, test=None)
-    trainable = tune.with_parameters(Trial, plan=study.plan, data=without_test, gpu=resources.gpu)
-    trainable = tune.with_resources(trainable, request(resources))
+    # Workers that a trial starts get the same copy of the table as the trial.
+    table = without_test if resources.workers == 1 else [ray.put(without_test)]
+    trainable = tune.with_parameters(Trial, plan=study.plan, data=table, gpu=resources.gpu)
+    trainable = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles(resources)))
+    callbacks = [watch, tracking, shown, collector, *([patience] if patience else [])]
+    if place.mirror:
+        callbacks.append(Publisher(place.publish))
     run_config = tune.RunConfig(
         name=place.folder.name,
-        storage_path=str(place.folder.parent),
+        storage_path=place.storage,
         verbose=0,
-        callbacks=[watch, tracking, shown, *([patience] if patience else [])],
+        callbacks=callbacks,
         stop=Stopper(patience) if patience else None,
         failure_config=tune.FailureConfig(max_failures=settings.max_failures),
         checkpoint_config=tune.CheckpointConfig(num_to_keep=settings.scheduler.checkpoints, checkpoint_at_end=True),
     )
-    if place.resume:
-        tuner = tune.Tuner.restore(str(place.folder), trainable=trainable, resume_unfinished=True)
-    else:
-        fitting = max(1, int(ray.cluster_resources()["CPU"] / settings.resources.cpu))
-        tuner = tune.Tuner(
-            trainable,
-            param_space=param_space(study.plan),
-            tune_config=tune.TuneConfig(
-                num_samples=settings.samples,
-                search_alg=settings.search.make(study.plan.metric, settings.seed, study.first),
-                scheduler=settings.scheduler.make(study.plan, study.epochs),
-                max_concurrent_trials=None if settings.scheduler.together else settings.concurrent or fitting,
-                time_budget_s=settings.time_budget,
-                reuse_actors=True,
-                trial_name_creator=trial_name,
-                trial_dirname_creator=trial_name,
-            ),
-            run_config=run_config,
-        )
+    fitting = max(1, int(ray.cluster_resources()["CPU"] / (resources.cpu * resources.workers)))
+    made = settings.scheduler.make(study.plan, study.epochs)
+    proposals = Proposals(
+        settings.search.make(study.plan.metric, settings.seed, study.first),
+        made,
+        Decisions(place.journal),
+        study.plan,
+        place.local,
+        limit=None if settings.scheduler.together else settings.concurrent or fitting,
+        changing=bool(mutated),
+    )
+    # A new one also for a study that is resumed: its journal has more than Ray's last snapshot, and is no pickle.
+    tuner = tune.Tuner(
+        trainable,
+        param_space=param_space(study.plan),
+        tune_config=tune.TuneConfig(
+            num_samples=settings.samples,
+            search_alg=proposals,
+            scheduler=made,
+            time_budget_s=settings.time_budget,
+            reuse_actors=True,
+            trial_name_creator=trial_name,
+            trial_dirname_creator=trial_name,
+        ),
+        run_config=run_config,
+    )
     shown.start()
     try:
-        found = tuner.fit()
+        tuner.fit()
     finally:
         shown.stop()
-    # A study that had ended and is resumed takes no step that could be watched.
-    outcomes = [outcome(trial) for trial in watch.trials or found._experiment_analysis.trials]
+    collector.collect()
+    outcomes = [outcome(trial) for trial in watch.trials]
     tracking.finish(outcomes)
     if patience and patience.over:
         line = f"stopped: {study.plan.metric} did not improve in {patience.without} trials (tune.stop)"
@@ -192,14 +211,9 @@ def _fit(
     return outcomes
 
 
-def trial_name(trial: RayTrial) -> str:
-    """Return a trial's name and folder: its number. What was drawn is in the results, not in a path."""
-    return f"trial_{number_of(trial):04d}"
-
-
 def _open(tracker: Tracker, study: Study, data: Prepared, place: Place, more: Mapping[str, str]) -> None:
     tags = environment() | {"data_hash": data.content_hash(), "task": study.plan.template["task"]}
-    tags |= {"study": str(place.folder), "mechanism": study.mechanism, **more}
+    tags |= {"study": place.location, "mechanism": study.mechanism, **more}
     tracker.open_study(place.folder.name, study.resolved() | {"trials": study.trials}, tags, resume=place.resume)
     tracker.log_study(write_missing(data, place), {})
     for path in (place.settings, study.path, place.missing):
@@ -211,7 +225,7 @@ def close(tracker: Tracker, study: Study, place: Place, found: Found) -> None:
     ranked = best_first(found.outcomes)
     for one in ranked[: study.settings.keep]:
         if one.checkpoint:
-            tracker.log_file(Path(one.checkpoint) / CHECKPOINT, one.trial_id, "checkpoint")
+            tracker.log_file(place.local(f"{one.checkpoint}/{CHECKPOINT}"), one.trial_id, "checkpoint")
     for path in (place.best, place.table, place.text, place.imputation):
         if path.exists():
             tracker.log_file(path)
@@ -222,18 +236,19 @@ def close(tracker: Tracker, study: Study, place: Place, found: Found) -> None:
 
 
 def _print_files(console: Console, place: Place, tracker: Tracker, seconds: float) -> None:
-    best = [f"best: {place.best}", f"repeat it: {repeat_command(place)}"] if place.best.exists() else []
-    print_lines(console, place, tracker, [*best, f"all trials: {place.table}"], seconds)
+    best = [f"best: {place.found(place.best)}", repeat_line(place)] if place.best.exists() else []
+    print_lines(console, place, tracker, [*best, f"all trials: {place.found(place.table)}"], seconds)
 
 
-def repeat_command(place: Place) -> str:
-    """Return the command that repeats the winner."""
-    return f"{Path(sys.executable).name} -m dgm_ray.tasks.runner {place.best}"
+def repeat_line(place: Place) -> str:
+    """Return how to repeat the winner."""
+    how = "repeat it, with a copy" if place.mirror else "repeat it"
+    return f"{how}: {Path(sys.executable).name} -m dgm_ray.tasks.runner {place.given}"
 
 
 def print_lines(console: Console, place: Place, tracker: Tracker, lines: Sequence[str], seconds: float) -> None:
     """Print what there is and how to go on, and where MLflow has it."""
-    problem = f"warning: MLflow has not got everything ({tracker.problem}); {place.folder} has"
+    problem = f"warning: MLflow has not got everything ({tracker.problem}); {place.location} has"
     compare = f"compare them: {command('mlflow')} ui --backend-store-uri {place.tracking_uri}"
     for line in [*([problem] if tracker.problem else []), *lines, compare, f"took {seconds:.1f} s"]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)

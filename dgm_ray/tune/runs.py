@@ -41,10 +41,13 @@ class Run(Protocol):
 
 
 class Journal:
-    """What has ended: a line of JSON each, ``{"run": key, ...}``. A line that was cut short counts as not done."""
+    """What has ended: a line of JSON each, ``{"run": key, ...}``. A line that was cut short counts as not done.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    written: called after each line.
+    """
+
+    def __init__(self, path: Path, written: Callable[[], None] = lambda: None) -> None:
+        self._path, self._written = path, written
         self.done: dict[str, Row] = {}
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             try:
@@ -57,6 +60,7 @@ class Journal:
         """Write what a run gave."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         append_line(self._path, json.dumps({"run": key, **row}))
+        self._written()
         self.done[key] = row
 
 

@@ -135,12 +135,16 @@ class Resources:
     twice the fraction, if max_failures allows it.
     memory: bytes of the node, or text with a unit as 2GiB; Ray starts no trial that would exceed what a node has.
     gpu_memory: of one GPU, instead of gpu, likewise; becomes a fraction of the smallest GPU there is.
+    workers: processes, on one node or several, that train a trial together: each takes its part of every batch, and
+        gradients are averaged, with the result of one process. All the others are of each worker. A loss that is no
+        mean over rows (batch normalisation, a mean over the missing cells of a batch) is refused.
     """
 
     cpu: PositiveFloat = 1.0
     gpu: NonNegativeFloat = 0.0
     memory: PositiveInt | str | None = None
     gpu_memory: PositiveInt | str | None = None
+    workers: PositiveInt = 1
 
     def __post_init__(self) -> None:
         for name in ("memory", "gpu_memory"):
@@ -181,7 +185,7 @@ class Settings:
     concurrent: trials at a time at most; as many as fit by default. time_budget: seconds until the study stops.
     stop: what else stops it.
     max_failures: how often a trial whose process died, or whose share of a GPU was too small, is started again.
-    keep: of how many best trials the checkpoint is logged. experiment: the MLflow experiment.
+    keep: of how many best trials the checkpoint is kept, and logged. experiment: the MLflow experiment.
     """
 
     metric: str = "val_imputation_rmse"

@@ -12,7 +12,7 @@ from torch import nn
 from dgm_ray.data import Files, Metadata, Prepared
 from dgm_ray.errors import ConfigurationError
 from dgm_ray.models import Architecture, count_parameters
-from dgm_ray.registry import TASKS, absolute_paths, call, check_keys, parameters
+from dgm_ray.registry import TASKS, absolute_paths, call, check_keys, parameters, paths_in
 from dgm_ray.space import Draw, Place, assign, corners, draws_of, fill, read_draws, read_file
 from dgm_ray.tasks import train, train_imputer  # noqa: F401 (registers what a trial can be)
 from dgm_ray.tasks.training_task import TrainingTask
@@ -109,6 +109,13 @@ class Study:
         data = self._corners[0].data
         return "" if isinstance(data, Files) else type(data.missing).__name__
 
+    @property
+    def files(self) -> list[str]:
+        """The files that a trial reads on its node, absolute. The table is none of them: trials get it from Ray."""
+        task, given = TASKS.get(self.plan.template["task"], "trial.task"), self.node["trial"]["arguments"]
+        own = {name: value for name, value in given.items() if name != "data"}
+        return sorted(set(paths_in(absolute_paths(own, task), task)))
+
     def prepare(self, data: Prepared | None = None) -> Prepared:
         """Read the table once, split it and hide its cells, and check that every corner of the space fits it.
 
@@ -135,6 +142,8 @@ class Study:
         for task in self._corners:
             with _placed(self.place):
                 architecture = task.rehearse(data.metadata)
+            if self.settings.resources.workers > 1:
+                task.check_workers(data, self.settings.resources.workers)
             task.check_metric(architecture, "tune.metric")
             for name in self.plan.others:
                 replace(task, keep_checkpoint_by_metric=name).check_metric(architecture, "tune.search.arguments.other")
@@ -190,6 +199,9 @@ class Study:
         search.check()
         scheduler.check(self.epochs, self.trials)
         scheduler.mutated(self.plan)
+        if self.settings.seeds > 1 and self.settings.resources.workers > 1:
+            rule = "does not go with tune.seeds: leave one of both out"
+            raise ConfigurationError("tune.resources.workers", rule, self.settings.resources.workers)
         if self.settings.stop and scheduler.together:
             rule = f"{type(scheduler).__name__} ends its trials together, not one after the other: leave it out"
             raise ConfigurationError("tune.stop", rule, type(self.settings.stop).__name__)

@@ -38,6 +38,7 @@ class Tracker:
         self._uri, self._experiment, self._artifacts = uri, experiment, artifacts
         self._queue: Queue[Callable[[], None] | None] = Queue()
         self._runs: dict[str, str] = {}
+        self._open: set[str] = set()  # when the study was resumed: whoever wrote them was killed
         self.study = self.parent = ""
         self.problem = ""  # the first error; a study goes on without its tracker
         self._thread = Thread(target=self._work, name="mlflow", daemon=True)
@@ -74,20 +75,7 @@ class Tracker:
 
     def open_trial(self, trial_id: str, name: str, values: Mapping[str, Any]) -> None:
         """Start a trial's nested run; its parameters are the values that were drawn."""
-
-        def write() -> None:
-            from mlflow.entities import Param
-
-            if trial_id in self._runs:  # resumed
-                self._client.update_run(self._runs[trial_id], "RUNNING")
-                return
-            tags = {"mlflow.parentRunId": self.parent, "trial_id": trial_id}
-            run = self._client.create_run(self._experiment_id, run_name=name, tags=tags)
-            self._runs[trial_id] = run.info.run_id
-            shown = [Param(key, str(value)[:MAX_PARAM]) for key, value in values.items()]
-            self._client.log_batch(run.info.run_id, params=shown)
-
-        self._queue.put(write)
+        self._queue.put(lambda: self._start(trial_id, name, values))
 
     def log_metrics(self, trial_id: str, rows: list[tuple[str, float, int, int]]) -> None:
         """Log (name, value, milliseconds since 1970, epoch) rows of a trial."""
@@ -103,21 +91,17 @@ class Tracker:
 
     def close_trial(self, outcome: Outcome) -> None:
         """End a trial's run with its status, its reason and the measures of its best epoch."""
+        self._queue.put(lambda: self._end(outcome))
+
+    def catch_up(self, outcome: Outcome, name: str) -> None:
+        """Write a trial that had ended before its study was resumed, unless that was done."""
 
         def write() -> None:
-            from mlflow.entities import Metric, RunTag
-
-            run, now = self._runs[outcome.trial_id], _milliseconds()
-            tags = [RunTag("status", outcome.status), RunTag("reason", outcome.reason[:4000])]
-            best = {f"best_{name}": value for name, value in outcome.measures.items() if value == value}
-            best |= {"best_epoch": outcome.best_epoch, "train_seconds": outcome.seconds}
-            metrics = [Metric(name, value, now, 0) for name, value in best.items()]
-            self._client.log_batch(run, metrics=metrics, tags=tags)
-            if outcome.trace:
-                self._client.log_text(run, outcome.trace, "traceback.txt")
-            failed = outcome.status in (FAILED, DIVERGED, OOM)
-            ended = "KILLED" if outcome.status == INTERRUPTED else "FAILED" if failed else "FINISHED"
-            self._client.set_terminated(run, ended)
+            if outcome.trial_id not in self._runs:
+                self._start(outcome.trial_id, name, outcome.values)
+            elif outcome.trial_id not in self._open:
+                return
+            self._end(outcome)
 
         self._queue.put(write)
 
@@ -158,8 +142,36 @@ class Tracker:
                 where = f"tags.`mlflow.parentRunId` = '{self.parent}'"
                 page = self._client.search_runs([self._experiment_id], where, page_token=token)
                 self._runs |= {child.data.tags["trial_id"]: child.info.run_id for child in page}
+                self._open |= {child.data.tags["trial_id"] for child in page if child.info.status == "RUNNING"}
                 token = page.token or ""
         return bool(found)
+
+    def _start(self, trial_id: str, name: str, values: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        if trial_id in self._runs:  # resumed
+            self._client.update_run(self._runs[trial_id], "RUNNING")
+            return
+        tags = {"mlflow.parentRunId": self.parent, "trial_id": trial_id}
+        run = self._client.create_run(self._experiment_id, run_name=name, tags=tags)
+        self._runs[trial_id] = run.info.run_id
+        shown = [Param(key, str(value)[:MAX_PARAM]) for key, value in values.items()]
+        self._client.log_batch(run.info.run_id, params=shown)
+
+    def _end(self, outcome: Outcome) -> None:
+        from mlflow.entities import Metric, RunTag
+
+        run, now = self._runs[outcome.trial_id], _milliseconds()
+        tags = [RunTag("status", outcome.status), RunTag("reason", outcome.reason[:4000])]
+        best = {f"best_{name}": value for name, value in outcome.measures.items() if value == value}
+        best |= {"best_epoch": outcome.best_epoch, "train_seconds": outcome.seconds}
+        metrics = [Metric(name, value, now, 0) for name, value in best.items()]
+        self._client.log_batch(run, metrics=metrics, tags=tags)
+        if outcome.trace:
+            self._client.log_text(run, outcome.trace, "traceback.txt")
+        failed = outcome.status in (FAILED, DIVERGED, OOM)
+        ended = "KILLED" if outcome.status == INTERRUPTED else "FAILED" if failed else "FINISHED"
+        self._client.set_terminated(run, ended)
 
     def _run_of(self, trial_id: str | None) -> str:
         return self._runs[trial_id] if trial_id else self.parent
@@ -189,7 +201,7 @@ class TrackingCallback(Observer):
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         if trial.trial_id not in self._waiting:
             self._waiting[trial.trial_id] = []
-            self._tracker.open_trial(trial.trial_id, f"{self._tracker.study} {number_of(trial):03d}", trial.config)
+            self._tracker.open_trial(trial.trial_id, self._name(number_of(trial)), trial.config)
 
     def on_trial_result(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, result: dict[str, Any], **info: Any
@@ -207,10 +219,18 @@ class TrackingCallback(Observer):
         self._close(self._outcome(trial))
 
     def finish(self, outcomes: list[Outcome]) -> None:
-        """Close the runs of trials that were started but did not end, because the study was stopped."""
+        """Close the runs of trials that were started but did not end, because the study was stopped.
+
+        Those of trials that had ended are written if the driver was killed before it could.
+        """
         for outcome in outcomes:
             if outcome.trial_id in self._waiting:
                 self._close(outcome)
+            elif outcome.epochs:
+                self._tracker.catch_up(outcome, self._name(outcome.number))
+
+    def _name(self, number: int) -> str:
+        return f"{self._tracker.study} {number:03d}"
 
     def _close(self, outcome: Outcome) -> None:
         if outcome.trial_id not in self._closed:

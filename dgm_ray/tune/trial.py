@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray import tune
+from ray.exceptions import RayActorError
 
 from dgm_ray.data import Prepared
 from dgm_ray.tune.outcomes import FAILED, OOM
@@ -22,6 +24,7 @@ from dgm_ray.tune.shares import OutOfShareError, larger_share, ran_out, ran_out_
 
 if TYPE_CHECKING:
     from dgm_ray.training import Repeats, Training
+    from dgm_ray.tune.team import Team
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 10.0  # a trial that dies loses at most so much
@@ -34,12 +37,16 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     a GPU that is too small ends the process once: Tune starts the trial again, with a larger one.
     """
 
-    def setup(self, config: dict[str, Any], plan: Plan, data: Prepared, gpu: float = 0.0) -> None:
+    def setup(self, config: dict[str, Any], plan: Plan, data: Prepared | list[Any], gpu: float = 0.0) -> None:
         """Called by Ray once per process, with what all trials share: the plan, and the table in shared memory.
 
-        gpu: the share of a GPU that a trial is started with.
+        data: or a list of one reference to it, if several workers train a trial. gpu: the share of a GPU that a trial,
+        or each of its workers, is started with.
         """
-        self._plan, self._data, self._gpu = plan, data, gpu
+        self._plan, self._gpu = plan, gpu
+        self._table: Any = data[0] if isinstance(data, list) else None
+        self._data: Prepared = ray.get(self._table) if isinstance(data, list) else data
+        self._team: Team | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -47,6 +54,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         self._training: Training | Repeats | None = None
         self._failure, self._saved, self._seconds = "", time.monotonic(), 0.0
         self._schedule: Schedule = []
+        self._last: dict[str, float] = {}  # figures of the last epoch
         return True
 
     def step(self) -> dict[str, Any]:
@@ -56,8 +64,9 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             try:
                 training = self._begin()
                 self._note_values(training.epoch + 1)
-                while not history or (not self._measured(history[-1]) and not training.done):
-                    history.append({"epoch": training.epoch + 1, **training.advance()})
+                advance = (self._team or training).advance
+                while not training.done and not (history and self._measured(history[-1])):
+                    history.append({"epoch": training.epoch + 1, **advance()})
             except Exception as error:
                 self._fail(error)
         return self._report(history)
@@ -69,7 +78,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             return
         from dgm_ray.training import write_checkpoint
 
-        more = {"schedule": self._schedule, "seconds": self._seconds}
+        more = {"schedule": self._schedule, "seconds": self._seconds, "last": self._last}
         write_checkpoint(Path(checkpoint_dir) / CHECKPOINT, self._training.state() | more)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
@@ -88,6 +97,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             training.load(state, str(path))
             self._schedule = state["schedule"] if "schedule" in state else []
             self._seconds = state["seconds"] if "seconds" in state else 0.0
+            self._last = state["last"] if "last" in state else {}
 
     def _begin(self) -> Training | Repeats:
         if self._training is None:
@@ -97,11 +107,25 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             if self._gpu:
                 take_gpu(self._share)
             task = task_of(configuration)
-            if self._plan.seeds > 1:
+            if self._table is not None:
+                self._training = self._gathered().start(task, configuration)
+            elif self._plan.seeds > 1:
                 self._training = task.repeats(self._plan.seeds, self._data, configuration)
             else:
                 self._training = task.start(self._data, configuration)
         return self._training
+
+    def _gathered(self) -> Team:
+        if self._team is None:
+            from dgm_ray.tune.team import Team
+
+            self._team = Team(self.trial_resources.bundles, self._table, self._data)
+        return self._team
+
+    def cleanup(self) -> None:
+        """Called by Ray when this process ends."""
+        if self._team is not None:
+            self._team.stop()
 
     def _note_values(self, epoch: int) -> None:
         """Note the values that this process was given, if they are not those of the epochs before."""
@@ -112,10 +136,15 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     @property
     def _share(self) -> float:
         """What this trial has of a GPU: more than others if it is started again."""
-        return float(self.trial_resources.required_resources["GPU"])
+        return float(self.trial_resources.bundles[0]["GPU"])
 
     def _fail(self, error: Exception) -> None:
-        """Keep the reason. Raises OutOfShareError if a larger share of a GPU has not been tried and may do."""
+        """Keep the reason. Raises OutOfShareError if a larger share of a GPU has not been tried and may do.
+
+        Raises RayActorError if it is one: a trial whose worker died ends as one whose own process did.
+        """
+        if isinstance(error, RayActorError):
+            raise error
         if self._gpu and ran_out_of_gpu(error) and self._share == self._gpu < larger_share(self._gpu):
             raise OutOfShareError(" ".join(str(error).split())) from None
         kind = OOM if ran_out(error) else FAILED
@@ -129,8 +158,9 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     def _report(self, history: list[dict[str, float]]) -> dict[str, Any]:
         best = dict.fromkeys([f"best_{name}" for name in (self._plan.metric, *self._plan.others)], math.nan)
         self._seconds += sum(epoch["seconds"] for epoch in history)
+        self._last = history[-1] if history else self._last
         # Schedulers need the metric in every result, a trial's last one too, which may have no measure.
-        result: dict[str, Any] = {self._plan.metric: math.nan, **(history[-1] if history else {}), "history": history}
+        result: dict[str, Any] = {self._plan.metric: math.nan, **self._last, "history": history}
         result |= {"seconds": self._seconds, "schedule": self._schedule}
         if self._failure:
             return result | best | {"epoch": 0, "done": True, "reason": self._failure, "trace": self._trace}

@@ -54,9 +54,9 @@ SMALL: dict[str, Any] = {
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 # Between processes of one machine; a token would be written into the home folder.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"} | {
-    "RAY_AUTH_MODE": "disabled"
-}
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")
+} | {"RAY_AUTH_MODE": "disabled"}
 
 
 @pytest.fixture

@@ -209,6 +209,10 @@ def test_a_trial_whose_process_is_killed_does_not_end_the_study(
     assert "failed: its process died" in said
     table = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet")
     assert list(table["status"]) == ["completed", "failed"]
+    done = subprocess.run([*line, "--resume"], cwd=tmp_path, env=ENVIRONMENT, timeout=120, check=True)
+    assert done.returncode == 0
+    again = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet")
+    pd.testing.assert_frame_equal(again, table)
 
 
 def trial_processes(session: int) -> list[int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dgm_ray.data import Prepared
 from dgm_ray.errors import StudyError
@@ -64,6 +65,32 @@ def test_costs_of_a_study(study: Study, data: Prepared) -> None:
 def cost(seconds: float, epochs: int, study: Study) -> Cost:
     task = study._corners[0]
     return Cost(Structure({}, task), seconds, 5, epochs, parameters=0, optimizer=0, grown=MIB, gpu=None)
+
+
+def test_workers_share_each_batch(study: Study, data: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of two sees half of the rows of each batch; a trial has two processes and the CPUs of both."""
+    together = replace(study, settings=replace(study.settings, resources=Resources(workers=2)))
+    sizes: list[int] = []
+    forward = torch.nn.Linear.forward
+
+    def seen(layer: torch.nn.Linear, features: torch.Tensor) -> torch.Tensor:
+        sizes.extend([] if features.is_meta else [len(features)])
+        return forward(layer, features)
+
+    with monkeypatch.context() as watched:
+        watched.setattr(torch.nn.Linear, "forward", seen)
+        watched.setattr("dgm_ray.training.training.Training.evaluate", lambda training: {})
+        found = forecast.forecast(together, data, most=2)
+    assert set(sizes) >= {8, 16}
+    assert max(sizes) == 16, "half of 32"
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(forecast, "available_memory", lambda: 7000 * MIB)
+    monkeypatch.setattr(forecast, "peak_memory", lambda: 1000 * MIB)
+    space = room(together.settings, data)
+    assert space.by == {"CPUs": 4, "memory": 3}
+    said = forecast.lines(found, space)
+    assert said[-3].startswith("memory of a trial: 2 processes, each of about ")
+    assert ", and the averaging of gradients (" in said[-1]
 
 
 def test_the_time_of_a_study(study: Study) -> None:

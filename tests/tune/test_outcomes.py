@@ -67,7 +67,7 @@ def test_an_error_of_rays_is_a_failure(error: Exception | None, said: str) -> No
     [
         ("ray::OutOfShareError: 2 MiB", "oom", "oom: a trial's share of a GPU is too small"),
         ("Task was killed due to the node running low on memory.", "oom", "oom: its node ran low on memory"),
-        ("ActorDiedError", "failed", "failed: its process died"),
+        ("The actor died unexpectedly.", "failed", "failed: its process died"),
     ],
 )
 def test_only_the_last_failure_counts(tmp_path: Path, last: str, status: str, said: str) -> None:
@@ -121,15 +121,21 @@ def test_the_pareto_front_is_what_nothing_beats() -> None:
     assert [one.trial_id for one in pareto(outcomes, ("x", "y"))] == ["a", "b", "e", "d"]
 
 
-def test_a_trial_that_was_changed_but_did_not_go_on_is_as_it_was() -> None:
+def test_a_trial_that_was_changed_but_did_not_go_on_is_as_it_was(tmp_path: Path) -> None:
     """Its values and its checkpoint are another trial's by then."""
     trial = ray_trial(reported("", done=False))
-    trial.checkpoint = SimpleNamespace(path="c")
+    trial.checkpoint = SimpleNamespace(path=str(tmp_path))
     trial.last_result["schedule"] = [{"epoch": 1, "values": {"lr": 0.1}}]
-    assert outcome_of(trial, "val_x", scheduler="PBT").checkpoint == "c"
+    assert outcome_of(trial, "val_x", scheduler="PBT").checkpoint == str(tmp_path)
     trial.config = {"lr": 0.12}
     outcome = outcome_of(trial, "val_x", scheduler="PBT")
     assert (outcome.values, outcome.checkpoint) == ({"lr": 0.1}, None)
+
+
+def test_a_checkpoint_that_was_removed_is_none(tmp_path: Path) -> None:
+    trial = ray_trial(reported("", done=True))
+    trial.checkpoint = SimpleNamespace(path=str(tmp_path / "removed"))
+    assert outcome_of(trial, "val_x", scheduler="ASHA").checkpoint is None
 
 
 def test_values_are_those_of_the_best_epoch() -> None:

@@ -122,7 +122,7 @@ class Fake:
     """What HyperBand sees of a trial."""
 
     def __init__(self, status: str = "RUNNING") -> None:
-        self.status, self.is_saving, self.trial_id = status, False, ""
+        self.status, self.is_saving, self.trial_id, self.config = status, False, "", dict[str, Any]()
 
     def is_finished(self) -> bool:
         return self.status == "TERMINATED"
@@ -149,12 +149,6 @@ def test_a_trial_that_ends_early_keeps_no_bracket_waiting() -> None:
     assert a not in bracket.trials_to_unpause
     scheduler.on_trial_complete(controller, b, {})
     assert a in bracket.trials_to_unpause
-
-
-def test_a_trial_that_had_ended_before_a_study_is_resumed_is_in_no_bracket() -> None:
-    scheduler = HyperBand().make(Plan({}, "x"), epochs=9)
-    scheduler.on_trial_add(None, Fake("TERMINATED"))
-    assert scheduler._state["bracket"] is None
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,33 @@ def test_a_study_reads_back_and_goes_on(tmp_path: Path) -> None:
     assert [file.path for file in client.list_artifacts(runs["002"].info.run_id)] == ["traceback.txt"]
 
 
+def test_what_a_killed_driver_did_not_write_is_written(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'm.db'}"
+    tracker = Tracker(uri, "e", tmp_path / "artifacts")
+    tracker.open_study("s", {"seed": 0}, {"study": "/s"})
+    tracker.open_trial("a", "001", {})
+    tracker.close_trial(outcome("a"))
+    tracker.open_trial("b", "002", {})
+    tracker.close("KILLED")
+
+    resumed = Tracker(uri, "e", tmp_path / "artifacts")
+    resumed.open_study("s", {"seed": 0}, {"study": "/s"}, resume=True)
+    for trial_id, number in (("a", 1), ("b", 2), ("c", 3)):
+        resumed.catch_up(outcome(trial_id, "stopped"), f"00{number}")
+    resumed.close("FINISHED")
+    assert resumed.problem == ""
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("e")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert set(runs) == {"s", "001", "002", "003"}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    statuses = [runs[name].data.tags["status"] for name in ("001", "002", "003")]
+    assert statuses == ["completed", "stopped", "stopped"], "what had been written stays"
+
+
 def test_a_tracker_that_cannot_write_says_so_and_stops_nobody() -> None:
     tracker = Tracker("nowhere://x", "e", None)
     tracker.open_study("s", {}, {})

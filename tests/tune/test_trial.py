@@ -115,7 +115,7 @@ def test_a_share_of_a_gpu_that_is_too_small_is_enlarged_once(
     monkeypatch.setattr("dgm_ray.tune.trial.take_gpu", taken.append)
     made = trial(study, data)
     made._gpu = given
-    made._trial_info = SimpleNamespace(trial_resources=SimpleNamespace(required_resources={"CPU": 1, "GPU": has}))
+    made._trial_info = SimpleNamespace(trial_resources=SimpleNamespace(bundles=[{"CPU": 1, "GPU": has}]))
     if raises:
         with pytest.raises(OutOfShareError, match="CUDA: 2 GiB"):
             made.step()
@@ -131,7 +131,7 @@ def test_memory_of_the_node_is_not_enlarged_by_a_larger_share_of_a_gpu(
     monkeypatch.setattr("dgm_ray.tune.trial.take_gpu", float)
     made = trial(study, data)
     made._gpu = 0.25
-    made._trial_info = SimpleNamespace(trial_resources=SimpleNamespace(required_resources={"GPU": 0.25}))
+    made._trial_info = SimpleNamespace(trial_resources=SimpleNamespace(bundles=[{"GPU": 0.25}]))
     assert made.step()["reason"] == "oom: MemoryError: 2 TiB"
 
 
@@ -169,6 +169,18 @@ def test_a_saved_trial_goes_on_where_it_was(study: Study, data: Prepared, tmp_pa
     second = trial(study, data)
     second.load_checkpoint(str(tmp_path))
     assert scores(run(second)) == scores(whole)[2:]
+
+
+def test_a_trial_that_had_ended_reports_its_end_and_trains_no_more(
+    study: Study, data: Prepared, tmp_path: Path
+) -> None:
+    first = trial(study, data)
+    whole = run(first)
+    first.save_checkpoint(str(tmp_path))
+    second = trial(study, data)
+    second.load_checkpoint(str(tmp_path))
+    (end,) = run(second)
+    assert end == whole[-1] | {"history": []}
 
 
 def test_a_checkpoint_says_what_it_is(study: Study, data: Prepared, tmp_path: Path) -> None:
