@@ -4,9 +4,10 @@
     python -m benchmarks.data_parallel --workers 4 --width 1024
 
 Each contestant is a study of one trial, ``python -m dgm_ray.tune``, on random numbers: a variational autoencoder with
-two hidden layers each way. Seconds are a trial's own for an epoch: training, averaging gradients, and its first worker
-measuring, and its part of the first epoch in which the others get ready. Contestants take turns; a ratio is the median of the ratios within rounds. The speed-up says what workers
-bring on this machine; that the scores are the same is asserted. Each worker has one thread.
+two hidden layers each way. Seconds are a trial's own for an epoch: training, averaging gradients, its first worker
+measuring, and its part of the first epoch, in which the others get ready. Contestants take turns; a ratio is the median
+of the ratios within rounds. The speed-up says what workers bring on this machine; that the scores are the same is
+asserted. Each worker has one thread.
 """
 
 import json

@@ -140,6 +140,47 @@ def imputation(
         benchmark_imputation(datasets, mechanisms, rates, imputers, seeds, output, workers, timeout, address)
 
 
+@app.command()
+def leaderboard(
+    studies: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[STUDY]...",
+            help="Folders of studies, comparisons and benchmarks, or names below ./results; all of these by default.",
+            show_default=False,
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="test_imputation_rmse if there is one, or else what most have.", show_default=False),
+    ] = None,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the files.")] = Path("leaderboard"),
+) -> None:
+    """Rank what was found, over data sets, masks and seeds.
+
+    Prints mean ± 95% interval, ranks, distance to means and modes, seconds, failures, and what tuning gave.
+
+    Over 3 data sets: Friedman's test and a critical-difference diagram; over 6: signed-rank tests, corrected by Holm.
+
+    Writes leaderboard.html with figures, one file that loads nothing, leaderboard.md, and leaderboard.parquet.
+
+    Examples:
+
+      dgm-ray leaderboard
+
+      dgm-ray leaderboard results/imputation results/imputers --output comparison
+
+      dgm-ray leaderboard gan medgan --metric val_marginal_distance
+    """
+    with one_line_errors():
+        from rich.console import Console
+
+        from dgm_ray.tune.standings import leaderboard as make_leaderboard
+
+        console = Console() if Console().is_terminal else Console(width=160)
+        make_leaderboard(studies or [], metric, output, console)
+
+
 @data.command("list")
 def list_names() -> None:
     """Print the names of the data sets."""

@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 from rich.console import Console
-from rich.table import Table
 
 from dgm_ray.data import BreastCancer, Digits, Npy, Source, Wine
 from dgm_ray.data.user_files import source_node
 from dgm_ray.errors import ConfigurationError, UnfinishedError, nearest
 from dgm_ray.registry import Scope, build
 from dgm_ray.tasks.imputers import BASELINE, imputer_configuration, imputer_names
-from dgm_ray.tune.imputation_grid import MECHANISMS, Case, Grid, Run, ranked, write_tables
+from dgm_ray.tune.imputation_grid import MECHANISMS, Case, Grid, Run
+from dgm_ray.tune.scores import Found, benchmark_scores
+from dgm_ray.tune.standings import FIRST, Standings, write
 
 BUNDLED: dict[str, Callable[[], Source]] = {"breast_cancer": BreastCancer, "wine": Wine, "digits": Digits}
 
@@ -57,9 +57,9 @@ def benchmark_imputation(
 
         start_ray(Resources(), address)
     results = grid.run(console, workers, timeout)
-    best = ranked(results)
-    write_tables(results, best, output)
-    _show(best, console)
+    standings = Standings(Found(benchmark_scores(results, output)), FIRST)
+    write(results, standings.page(), output, "results")
+    standings.page(short=True).print(console)
     for name in ("results.md", "results.html", "results.parquet"):
         console.print(str(output / name), highlight=False, soft_wrap=True)
     failed = int(results["error"].notna().sum()) if "error" in results else 0
@@ -98,12 +98,3 @@ def _rates(text: str) -> list[float]:
         if not 0 < rates[-1] < 1:
             raise ConfigurationError("--rates", "should be above 0 and below 1", rates[-1])
     return rates
-
-
-def _show(best: pd.DataFrame, console: Console) -> None:
-    table = Table(title="RMSE over hidden cells, scaled to [0, 1]: mean ± std over seeds")
-    for position, column in enumerate(best.columns):
-        table.add_column(str(column), justify="right" if position else "left")
-    for row in best.itertuples(index=False):
-        table.add_row(*map(str, row))
-    console.print(table)

@@ -1,6 +1,7 @@
 """Run a comparison: search each imputer's space, repeat each best, and rank them on the driver, which has the test."""
 
 import json
+import math
 import shlex
 import time
 from collections.abc import Mapping
@@ -17,18 +18,19 @@ from dgm_ray.errors import UnfinishedError
 from dgm_ray.evaluation import Floats
 from dgm_ray.evaluation.imputation_report import overall
 from dgm_ray.tasks.progress import some
-from dgm_ray.training import write_json
+from dgm_ray.training import atomic, write_json
 from dgm_ray.tune.cluster import check_nodes, placed
 from dgm_ray.tune.comparison import Comparison
 from dgm_ray.tune.console import figure
 from dgm_ray.tune.data import Shared
-from dgm_ray.tune.imputation_grid import write_tables
-from dgm_ray.tune.leaderboard import leaderboard, print_leaderboard, readable, winner_of
+from dgm_ray.tune.leaderboard import leaderboard, page_of, winner_of
 from dgm_ray.tune.outcomes import best_first, reasons
 from dgm_ray.tune.parallel import Worker, one_line
 from dgm_ray.tune.place import Place
 from dgm_ray.tune.run import close, command, means_of, print_lines, repeat_line, search
 from dgm_ray.tune.runs import Journal, Row, Runs
+from dgm_ray.tune.scores import REPEATS
+from dgm_ray.tune.standings import write
 from dgm_ray.tune.study import Study
 from dgm_ray.tune.tracking import Tracker, environment
 
@@ -92,7 +94,9 @@ class Compare:
                 return 128 + signal
             line = f"{self._line(searched[name])}{'  (done before)' if before else ''}"
             self._say(f"{number:3d} of {len(self._studies)}  {name}  {line}")
-        self._finish(searched, leaderboard(searched, self._repeated(searched)), started)
+        repeats = self._repeated(searched)
+        self._write_repeats(searched, repeats)
+        self._finish(searched, leaderboard(searched, repeats), started)
         return 0
 
     @property
@@ -165,6 +169,17 @@ class Compare:
         pairs = list(zip(runs, found, strict=True))
         return {name: [row for run, row in pairs if run.imputer == name] for name in searched}
 
+    def _write_repeats(self, searched: Mapping[str, Row], repeats: Mapping[str, list[Row]]) -> None:
+        """Write a row for each repeat; an imputer whose search failed has one with its error."""
+        empty = {"validation": math.nan, "test": math.nan, "seconds": math.nan, "error": ""}
+        rows = [
+            {"imputer": name, "seed": seed, **empty, **row}
+            for name, found in repeats.items()
+            for seed, row in zip(self._comparison.seeds, found or [{"error": searched[name]["error"]}], strict=False)
+        ]
+        with atomic(self._place.folder / REPEATS) as temporary:
+            pd.DataFrame(rows).to_parquet(temporary, index=False)
+
     def _seeded(self, best: Mapping[str, Any], seed: int) -> dict[str, Any]:
         return {"task": best["task"], "arguments": best["arguments"] | {"seed": seed}}
 
@@ -184,13 +199,13 @@ class Compare:
 
     def _finish(self, searched: Mapping[str, Row], table: pd.DataFrame, started: float) -> None:
         folder, label, count = self._place.folder, self._measure.upper(), self._comparison.repeats
-        title = f"{label} over hidden cells, scaled to [0, 1]; mean ± std over {count} repeats"
-        write_tables(table, readable(table, label), folder, "leaderboard", title)
+        board = page_of(table, label, count)
+        write(table, board, folder, "leaderboard")
         winner = winner_of(table)
         if winner is not None:
             write_json(self._place.best, searched[winner]["best"])
         self._place.publish()
-        print_leaderboard(table, label, count, self._console)
+        board.print(self._console)
         tracker = self._log(table, winner)
         page, searches = (self._place.found(folder / name) for name in ("leaderboard.html", "*/results.parquet"))
         lines = [f"leaderboard: {page}, .md, .parquet", f"searches: {searches}"]

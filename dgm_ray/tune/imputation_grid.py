@@ -7,7 +7,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 
@@ -15,7 +14,6 @@ from dgm_ray.data import MAR, MCAR, MNAR, Blocks, CellHoldout, Mechanism, Prepar
 from dgm_ray.evaluation import Floats
 from dgm_ray.evaluation.imputation_report import overall
 from dgm_ray.tasks.imputers import imputer_configuration
-from dgm_ray.training import atomic, write_text
 from dgm_ray.tune.parallel import Worker
 from dgm_ray.tune.runs import Journal, Runs
 
@@ -91,47 +89,3 @@ class Grid:
 def _scores(data: Prepared, completed: Floats) -> dict[str, float]:
     assert data.test is not None
     return overall(data.metadata, completed, data.test)
-
-
-def ranked(table: pd.DataFrame, measure: str = "rmse") -> pd.DataFrame:
-    """Return a row for each imputer, best first: mean rank, mean ± std of each case over its seeds, mean seconds.
-
-    table: as ``Grid.run`` returns it. Ranks are given within each case and seed, 1 is best; equals share their mean; a
-    run that failed is last.
-    """
-    table = table.assign(**{measure: table[measure] if measure in table else np.nan})
-    case = ["dataset", "mechanism", "rate"]
-    ranks = table.groupby([*case, "seed"])[measure].rank(na_option="bottom")
-    columns: dict[str, Any] = {"mean rank": ranks.groupby(table["imputer"]).mean().round(2)}
-    for key, group in table.groupby(case, sort=False):
-        columns[" ".join(map(str, key))] = group.groupby("imputer")[measure].agg(_mean_and_std)
-    if "seconds" in table:
-        columns["seconds"] = table.groupby("imputer")["seconds"].mean().round(1)
-    return pd.DataFrame(columns).sort_values("mean rank").rename_axis("imputer").reset_index()
-
-
-def _mean_and_std(values: pd.Series) -> str:
-    mean, std = values.mean(), values.std()
-    if np.isnan(mean):
-        return "failed"
-    return f"{mean:.4f}" if np.isnan(std) else f"{mean:.4f} ± {std:.4f}"
-
-
-def write_tables(
-    table: pd.DataFrame,
-    shown: pd.DataFrame,
-    folder: Path,
-    name: str = "results",
-    title: str = "RMSE over hidden cells, scaled to [0, 1]",
-) -> None:
-    """Write ``{name}.parquet``, and what of it is shown as ``{name}.md`` and ``{name}.html``."""
-    with atomic(folder / f"{name}.parquet") as temporary:
-        table.to_parquet(temporary, index=False)
-    lines = [" | ".join(map(str, row)) for row in (shown.columns, ["---"] * len(shown.columns), *shown.to_numpy())]
-    write_text(folder / f"{name}.md", "".join(f"| {line} |\n" for line in lines))
-    style = "body{font-family:sans-serif}td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #999}"
-    style += "td:first-child{text-align:left}:root{color-scheme:light dark}"
-    body = shown.to_html(index=False, border=0)
-    page = f"<!doctype html><meta charset=utf-8><title>Imputation</title><style>{style}</style>"
-    page += f"<h1>{title}</h1>{body}\n"
-    write_text(folder / f"{name}.html", page)

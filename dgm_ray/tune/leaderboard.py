@@ -6,19 +6,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
+from dgm_ray.evaluation.ranking import interval
 from dgm_ray.tasks.imputers import BASELINE
 from dgm_ray.tasks.progress import some
+from dgm_ray.tune.page import Page, Paragraph, Table
+from dgm_ray.tune.standings import against_seconds, as_text, with_interval
 
 COLUMNS = (
     "imputer",
     "validation_mean",
     "validation_std",
+    "validation_interval",
     "test_mean",
     "test_std",
+    "test_interval",
     "gap",
     "better",
     "seconds",
@@ -37,9 +39,10 @@ def leaderboard(searched: Mapping[str, Mapping[str, Any]], repeats: Mapping[str,
     repeats: of each the rows of its repeats: ``validation``, ``test`` (errors over hidden cells), ``seconds``, or
     ``error``. An imputer of which a repeat failed cannot win; its means are over the others.
 
-    Columns: mean and standard deviation over repeats (NaN of fewer than two); gap: test minus validation; better: by
-    how much, in percent, the test error is below that of means and modes; seconds: of a training, the mean;
-    search_seconds: of all trials together; repeats: that ended; failed: searches and repeats; reason: of the first.
+    Columns: mean, standard deviation and half the 95% interval over repeats (both NaN of fewer than two); gap: test
+    minus validation; better: by how much, in percent, the test error is below that of means and modes; seconds: of a
+    training, the mean; search_seconds: of all trials together; repeats: that ended; failed: searches and repeats;
+    reason: of the first.
     """
     table = pd.DataFrame([_row(name, found, repeats[name]) for name, found in searched.items()])
     baseline = table.loc[table["imputer"] == BASELINE, "test_mean"]
@@ -64,6 +67,7 @@ def _row(name: str, searched: Mapping[str, Any], repeats: Sequence[Mapping[str, 
         row |= {
             f"{part}_mean": _mean(values),
             f"{part}_std": float(values.std(ddof=1)) if len(values) > 1 else math.nan,
+            f"{part}_interval": interval(values)[1],
         }
     return row | {
         "gap": row["test_mean"] - row["validation_mean"],
@@ -84,44 +88,26 @@ def readable(table: pd.DataFrame, measure: str) -> pd.DataFrame:
     """Return the leaderboard as text. measure: "RMSE" or "MAE"."""
     shown = pd.DataFrame({"imputer": table["imputer"]})
     for part in ("validation", "test"):
-        pairs = zip(table[f"{part}_mean"], table[f"{part}_std"], strict=True)
-        shown[f"{part} {measure}"] = [_with_std(*pair) for pair in pairs]
-    shown["gap"] = [_text(value, "+z.4f") for value in table["gap"]]
-    shown["vs means"] = [_text(value, "+z.1f", " %") for value in table["better"]]
-    shown["seconds"] = [_text(value, ".1f") for value in table["seconds"]]
+        pairs = zip(table[f"{part}_mean"], table[f"{part}_interval"], strict=True)
+        shown[f"{part} {measure}"] = [with_interval(*pair) for pair in pairs]
+    shown["gap"] = [as_text(value, "+z.4f") for value in table["gap"]]
+    shown["vs means"] = [as_text(value, "+z.1f", " %") for value in table["better"]]
+    shown["seconds"] = [as_text(value, ".1f") for value in table["seconds"]]
     shown["trials"] = table["trials"]
-    shown["search seconds"] = [_text(value, ".1f") for value in table["search_seconds"]]
-    if table["failed"].any():
-        shown["failed"] = table["reason"]
+    shown["search seconds"] = [as_text(value, ".1f") for value in table["search_seconds"]]
     return shown
 
 
-def print_leaderboard(table: pd.DataFrame, measure: str, repeats: int, console: Console) -> None:
-    """Print the leaderboard; failures are lines of their own below it, which may be long."""
-    shown = readable(table, measure)
-    title = f"{measure} over hidden cells, scaled to [0, 1]: mean ± std over {some(repeats, 'repeat')} of each best"
-    console.print(title, style="bold", highlight=False)
-    rich = Table(box=box.SIMPLE_HEAD)
-    for position, column in enumerate(column for column in shown if column != "failed"):
-        rich.add_column(column, justify="right" if position else "left", no_wrap=True)
-    for row in shown[[column for column in shown if column != "failed"]].itertuples(index=False):
-        rich.add_row(*map(str, row))
-    console.print(rich)
-    for line in (
-        "gap: test minus validation; that of means and modes is the cells' own",
-        "vs means: by how much the test error is below that of means and modes",
-    ):
-        console.print(line, style="dim", highlight=False)
+def page_of(table: pd.DataFrame, measure: str, repeats: int) -> Page:
+    """Return the leaderboard as a page, with test errors against seconds; failures are lines below the table."""
+    page = Page(f"{measure} over hidden cells, scaled to [0, 1]: mean ± 95% interval over {some(repeats, 'repeat')}")
+    page.add(Table(readable(table, measure)))
+    page.notes(
+        [
+            "gap: test minus validation; that of means and modes is the cells' own",
+            "vs means: by how much the test error is below that of means and modes",
+        ]
+    )
     for one in table[table["failed"] > 0].itertuples():
-        line = f"failed: {one.imputer}: {one.reason}"
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-
-
-def _with_std(mean: float, std: float) -> str:
-    if math.isnan(mean):
-        return "failed"
-    return f"{mean:.4f}" if math.isnan(std) else f"{mean:.4f} ± {std:.4f}"
-
-
-def _text(value: float, form: str, unit: str = "") -> str:
-    return "" if math.isnan(value) else f"{value:{form}}{unit}"
+        page.add(Paragraph(f"failed: {one.imputer}: {one.reason}"))
+    return page.add(*against_seconds(list(table["imputer"]), table["test_mean"], table["seconds"], f"test {measure}"))

@@ -14,21 +14,24 @@ from dgm_ray.cli import app
 from dgm_ray.data import Wine
 from dgm_ray.tasks.imputers import imputer_configuration
 from dgm_ray.training import append_line
-from dgm_ray.tune.imputation_grid import Case, Grid, Run, ranked
+from dgm_ray.tune.imputation_grid import Case, Grid, Run
 from dgm_ray.tune.runs import task_for
+from dgm_ray.tune.scores import Found, benchmark_scores
+from dgm_ray.tune.standings import Standings
 
 
-def results(*rows: tuple[str, int, float]) -> pd.DataFrame:
+def test_a_failure_is_last_and_is_counted(tmp_path: Path) -> None:
+    rows = [("a", 0, 0.3), ("b", 0, 0.2), ("c", 0, 0.1), ("a", 1, 0.1), ("b", 1, 0.2), ("c", 1, np.nan)]
     columns = {"dataset": "wine", "mechanism": "mcar", "rate": 0.2}
-    return pd.DataFrame([{**columns, "imputer": name, "seed": seed, "rmse": rmse} for name, seed, rmse in rows])
-
-
-def test_ranks_are_within_a_seed_and_a_failure_is_last() -> None:
-    table = results(("a", 0, 0.3), ("b", 0, 0.2), ("c", 0, np.nan), ("a", 1, 0.1), ("b", 1, 0.2), ("c", 1, np.nan))
-    best = ranked(table)
-    assert dict(zip(best["imputer"], best["mean rank"], strict=True)) == {"a": 1.5, "b": 1.5, "c": 3.0}
-    shown = dict(zip(best["imputer"], best["wine mcar 0.2"], strict=True))
-    assert shown == {"a": f"0.2000 ± {np.std([0.3, 0.1], ddof=1):.4f}", "b": "0.2000 ± 0.0000", "c": "failed"}
+    table = pd.DataFrame([{**columns, "imputer": name, "seed": seed, "rmse": rmse} for name, seed, rmse in rows])
+    table["error"] = table["rmse"].isna().map({True: "the process died", False: None})
+    standings = Standings(Found(benchmark_scores(table, tmp_path))).rows.set_index("method")
+    assert standings["rank"].to_dict() == {"a": 1.5, "b": 1.5, "c": 3.0}
+    assert standings["failed"].to_dict() == {"a": 0, "b": 0, "c": 1}
+    assert standings["mean"]["c"] == 0.1
+    assert (
+        "c on wine, mcar 0.2: the process died" in Standings(Found(benchmark_scores(table, tmp_path))).page().markdown()
+    )
 
 
 def test_what_is_in_the_journal_is_not_done_again(tmp_path: Path) -> None:
@@ -95,7 +98,10 @@ def test_a_grid_goes_on_where_it_was_stopped(left: None, cluster: str, tmp_path:
     both = pd.read_parquet(tmp_path / "grid" / "results.parquet")
     again = both[both["seed"] == 0].reset_index(drop=True)
     pd.testing.assert_frame_equal(again, first)
-    wine = ranked(both[both["dataset"] == "wine"])
-    assert wine["imputer"].iloc[-1] == "means_and_modes"
+    wine = Standings(Found(benchmark_scores(both[both["dataset"] == "wine"], tmp_path / "grid"))).rows
+    assert wine["method"].iloc[-1] == "means_and_modes"
+    ranked = CliRunner().invoke(app, ["leaderboard", str(tmp_path / "grid"), "--output", str(tmp_path / "board")])
+    assert ranked.exit_code == 0, ranked.output
+    assert len(pd.read_parquet(tmp_path / "board" / "leaderboard.parquet")) == 2 * 2 * 3
     assert "mean rank" in (tmp_path / "grid" / "results.md").read_text(encoding="utf-8")
     assert "<table" in (tmp_path / "grid" / "results.html").read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 """A comparison: every imputer with its own space on one table, repeated, and ranked."""
 
 import json
+import math
 import re
 import signal
 import statistics
@@ -23,7 +24,7 @@ from dgm_ray.data import CellHoldout
 from dgm_ray.data.user_files import source_node
 from dgm_ray.registry import TASKS, call
 from dgm_ray.tune.comparison import Comparison, is_comparison
-from dgm_ray.tune.leaderboard import leaderboard, readable, winner_of
+from dgm_ray.tune.leaderboard import leaderboard, page_of, readable, winner_of
 from dgm_ray.tune.schedulers import ASHA, FIFO
 from dgm_ray.tune.search import param_space
 from dgm_ray.tune.settings import OptunaSearch, RandomSearch
@@ -234,9 +235,10 @@ def test_the_leaderboard_is_right() -> None:
     assert a["gap"] == pytest.approx(0.325 - 0.25)
     assert a["better"] == pytest.approx(35.0)
     shown = readable(table, "RMSE").set_index("imputer")
-    assert shown.loc["b", "validation RMSE"] == "0.1500 ± 0.0707"
+    half = 12.706 * statistics.stdev([0.1, 0.2]) / math.sqrt(2)  # Student's t of one degree of freedom
+    assert shown.loc["b", "validation RMSE"] == f"0.1500 ± {half:.4f}"
     assert shown.loc["b", "vs means"] == "+20.0 %"
-    assert shown.loc["c", "failed"] == "the process died"
+    assert "failed: c: the process died" in page_of(table, "RMSE", 2).markdown()
     assert shown.loc["d", "test RMSE"] == "failed"
     nothing = leaderboard({"d": searched["d"]}, {"d": []})
     assert winner_of(nothing) is None
@@ -288,6 +290,9 @@ def test_a_comparison_from_a_table_to_its_winner(
         assert board["validation_mean"][name] == pytest.approx(statistics.mean(validation), rel=1e-5)
         assert board["test_mean"][name] == pytest.approx(statistics.mean(test), rel=1e-5)
         assert board["test_std"][name] == pytest.approx(statistics.stdev(test), rel=1e-4, abs=1e-7)
+    repeats = pd.read_parquet(folder / "repeats.parquet")
+    assert repeats[repeats["imputer"] == "k_nearest"]["test"].mean() == pytest.approx(board["test_mean"]["k_nearest"])
+    assert list(repeats[repeats["imputer"] == "dae"]["error"]) == [board["reason"]["dae"]]
     winner = board.index[0]
     assert (folder / "best.json").read_text() == (folder / winner / "best.json").read_text()
     for name in ("leaderboard.md", "leaderboard.html"):

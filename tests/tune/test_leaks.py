@@ -21,6 +21,7 @@ from dgm_ray.registry import FACTORIES, TASKS, call, register
 from dgm_ray.training import write_json
 from dgm_ray.tune import compare, parallel
 from dgm_ray.tune.comparison import Comparison
+from dgm_ray.tune.data import Shared
 from dgm_ray.tune.outcomes import Outcome
 from dgm_ray.tune.place import Place
 from dgm_ray.tune.run import Found
@@ -133,8 +134,8 @@ def test_a_comparison_sends_no_test_cell(table: Table, tmp_path: Path, monkeypat
     data = comparison.prepare()
     sent: list[Any] = []
 
-    def search(study: Study, data: Prepared, place: Place, *others: Any, **named: Any) -> Found:
-        sent.append(data)
+    def search(study: Study, shared: Shared, place: Place, *others: Any, **named: Any) -> Found:
+        sent.extend([shared.for_trials(), shared.data])
         write_json(place.best, study.plan.configuration({}))
         return Found([Outcome("0", 0, {}, "completed", "", 0.1)], {}, {}, 0)
 
@@ -154,7 +155,7 @@ def test_a_comparison_sends_no_test_cell(table: Table, tmp_path: Path, monkeypat
     quiet = Console(quiet=True)
     assert compare.Compare(comparison, data, comparison.studies(data), place, quiet).run(0.0) == 0
 
-    assert len(sent) == 2 + 2 * 2
+    assert len(sent) == 2 * 2 + 2 * 2
     prepared = [data, *map(comparison.prepare, comparison.seeds)]
     secrets = np.concatenate([secrets_of(one, table) for one in prepared])
     found = [array for one in pickle.loads(pickle.dumps(sent)) for array in arrays_of(one)]

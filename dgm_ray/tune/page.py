@@ -1,0 +1,149 @@
+"""A page of text, tables and figures: printed in a terminal, as Markdown, and as one HTML file that needs no other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Self
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+_STYLE = """
+:root { color-scheme: light dark; --text: #1c1c1e; --back: #ffffff; --faint: #8a8a90; --line: #d8d8dc;
+  --accent: #0b62c4; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #ececee; --back: #16171a; --faint: #93939b; --line: #3a3b40; --accent: #7db4ff; }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); max-width: 72rem;
+  margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+p { max-width: 48rem; } .note { color: var(--faint); font-size: .9rem; margin: .3rem 0; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; } td.long { white-space: normal; text-align: left; }
+figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; color: var(--text); }
+"""
+_LONG = 40  # characters of a cell that is broken into lines
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Begins a section."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Text. note: less important than what it stands below."""
+
+    text: str
+    note: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts, which the first column names the rows of."""
+
+    cells: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An inline SVG, as ``figures`` draws them; a terminal and Markdown leave it out."""
+
+    svg: str
+
+
+Block = Heading | Paragraph | Table | Figure
+
+
+@dataclass
+class Page:
+    """Blocks below a title."""
+
+    title: str
+    blocks: list[Block] = field(default_factory=list)
+
+    def add(self, *blocks: Block) -> Self:
+        """Add blocks at the end."""
+        self.blocks.extend(blocks)
+        return self
+
+    def notes(self, texts: Sequence[str]) -> Self:
+        """Add a paragraph for each text, as notes."""
+        return self.add(*(Paragraph(text, note=True) for text in texts))
+
+    def markdown(self) -> str:
+        """Return the page as Markdown, without its figures."""
+        blocks = [f"# {_plain(self.title)}", *(_markdown(block) for block in self.blocks if not _drawn(block))]
+        return "\n\n".join(blocks) + "\n"
+
+    def html(self) -> str:
+        """Return the page as one HTML document, readable in light and dark, that loads nothing."""
+        body = "\n".join([f"<h1>{escape(self.title)}</h1>", *map(_html, self.blocks)])
+        head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        head += f"<title>{escape(self.title)}</title><style>{_STYLE}</style>"
+        return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+    def print(self, console: Console) -> None:
+        """Print the page, without its figures."""
+        _say(console, self.title, "bold")
+        for block in self.blocks:
+            if isinstance(block, Heading):
+                _say(console, block.text, "bold")
+            elif isinstance(block, Paragraph):
+                _say(console, block.text, "dim" if block.note else "")
+            elif isinstance(block, Table):
+                console.print(_rich(block.cells))
+
+
+def _say(console: Console, text: str, style: str) -> None:
+    console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
+
+
+def _drawn(block: Block) -> bool:
+    return isinstance(block, Figure)
+
+
+def _markdown(block: Block) -> str:
+    if isinstance(block, Table):
+        rows = [block.cells.columns, ["---", *["---:"] * (block.cells.shape[1] - 1)], *block.cells.to_numpy()]
+        return "\n".join("| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+    assert not isinstance(block, Figure)
+    return f"## {_plain(block.text)}" if isinstance(block, Heading) else _plain(block.text)
+
+
+def _plain(cell: object) -> str:
+    """Return text that Markdown takes as it is: no line ends, no tags."""
+    return " ".join(str(cell).split()).replace("<", "&lt;")
+
+
+def _html(block: Block) -> str:
+    if isinstance(block, Heading):
+        return f"<h2>{escape(block.text)}</h2>"
+    if isinstance(block, Paragraph):
+        kind = ' class="note"' if block.note else ""
+        return f"<p{kind}>{escape(block.text)}</p>"
+    if isinstance(block, Figure):
+        return f"<figure>{block.svg}</figure>"
+    head = "".join(f"<th>{escape(str(column))}</th>" for column in block.cells.columns)
+    rows = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in block.cells.to_numpy())
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
+
+
+def _cell(value: object) -> str:
+    text = str(value)
+    return f'<td class="long">{escape(text)}</td>' if len(text) > _LONG else f"<td>{escape(text)}</td>"
+
+
+def _rich(cells: pd.DataFrame) -> RichTable:
+    table = RichTable(box=box.SIMPLE_HEAD)
+    for position, column in enumerate(cells.columns):
+        table.add_column(Text(str(column)), justify="right" if position else "left", no_wrap=True)
+    for row in cells.to_numpy():
+        table.add_row(*(Text(str(cell)) for cell in row))
+    return table
