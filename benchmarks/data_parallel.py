@@ -1,7 +1,7 @@
 """One trial on one and on two data-parallel workers.
 
-    python -m benchmarks.data_parallel                      # five minutes, on two processors or more
-    python -m benchmarks.data_parallel --workers 4 --width 1024
+    python -m benchmarks.scale workers                        # five minutes, on two processors or more
+    python -m benchmarks.scale workers --workers 4 --width 1024
 
 Each contestant is a study of one trial, ``python -m dgm_ray.tune``, on random numbers: a variational autoencoder with
 two hidden layers each way. Seconds are a trial's own for an epoch: training, averaging gradients, its first worker
@@ -37,6 +37,7 @@ def main(
     epochs: Annotated[int, typer.Option(min=1)] = 12,
     rounds: Annotated[int, typer.Option(min=1)] = 2,
 ) -> None:
+    """Compare one trial on one worker and on several, of one thread each."""
     found: dict[int, list[tuple[float, float]]] = {1: [], workers: []}
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -108,7 +109,3 @@ def epoch_of(folder: Path, epochs: int) -> tuple[float, float]:
     subprocess.run(command, cwd=folder, env=environment(), check=True, capture_output=True)
     (trial,) = pd.read_parquet(folder / "results" / "space" / "results.parquet").to_dict("records")
     return trial["seconds"] / epochs, trial["val_imputation_rmse"]
-
-
-if __name__ == "__main__":
-    typer.run(main)

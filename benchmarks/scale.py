@@ -1,8 +1,9 @@
-"""What happens when a study grows: more trials, more of them on one table, a table that does not fit in memory.
+"""What happens when a study grows: more trials, more of them on one table, a table that does not fit, more workers.
 
     python -m benchmarks.scale trials    # 500 one-epoch trials against Ray Tune around empty ones: 3 minutes
     python -m benchmarks.scale share     # what 8 trials at a time on one table of 200 MB add: 3 minutes
     python -m benchmarks.scale stream    # a table of 4 GB that stays in its file: 10 minutes
+    python -m benchmarks.scale workers   # one trial on one and on two data-parallel workers: 5 minutes
 
 Linux alone: memory is what /proc says.
 """
@@ -23,11 +24,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import data_parallel
 from benchmarks.overhead import BARE, environment, write_space
 from benchmarks.watch import HELD_OUT, MB, ROW, run, write_autoencoders, write_table
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 TRIALS, SHARED_MB, SMALLER = 8, 200, 8
+app.command("workers")(data_parallel.main)
 ENDED = re.compile(r"^[ *] \d+  val_")  # a study prints one such line for each trial that ends
 
 
@@ -39,10 +42,6 @@ class Run(NamedTuple):
 
     seconds: dict[int, float]
     megabytes: dict[int, float]
-
-
-@app.callback()
-def _commands() -> None: ...
 
 
 @app.command()
