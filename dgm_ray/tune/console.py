@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from dgm_ray.evaluation.final_report import DRAWS, FinalReport
-from dgm_ray.tune.observer import Observer
+from dgm_ray.tune.observer import Observer, before_resume
 from dgm_ray.tune.outcomes import Outcome, best_first, changes, number_of, pareto, reasons
 from dgm_ray.tune.plan import Plan, Schedule
 
@@ -38,6 +38,7 @@ class ConsoleCallback(Observer):
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._bar = self._progress.add_task("starting", total=total)
         self._running: dict[str, str] = {}
+        self._ended: set[str] = set()
         self._best = float("inf")
 
     def on_trial_result(
@@ -45,6 +46,11 @@ class ConsoleCallback(Observer):
     ) -> None:
         self._running[trial.trial_id] = f"{number_of(trial):03d} at epoch {result['epoch']}"
         self._show()
+
+    def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
+        for trial in before_resume(iteration, trials):
+            if trial.trial_id not in self._ended:
+                self._count(self._outcome(trial))
 
     def on_trial_end(self, trial: RayTrial) -> None:
         self._line(self._outcome(trial))
@@ -56,17 +62,22 @@ class ConsoleCallback(Observer):
         self._progress.stop()
 
     def _line(self, outcome: Outcome) -> None:
-        better = outcome.ranked and outcome.score < self._best
-        self._best = min(self._best, outcome.score) if outcome.ranked else self._best
-        mark = "*" if better else " "
+        mark = "*" if self._count(outcome) else " "
         score = _with_std(outcome.measures, self._metric) or figure(outcome.score)
         line = f"{mark} {outcome.number:03d}  {self._metric} {score}  epoch {outcome.best_epoch}"
         line += f" of {outcome.epochs}  {outcome.seconds:.1f} s  {outcome.reason}"
         if self._lines:
             self._progress.console.print(line, highlight=False, soft_wrap=True, markup=False)
         self._running.pop(outcome.trial_id, None)
-        self._progress.advance(self._bar)
         self._show()
+
+    def _count(self, outcome: Outcome) -> bool:
+        """Count a trial that has ended; tell whether it is the best so far."""
+        self._ended.add(outcome.trial_id)
+        self._progress.advance(self._bar)
+        better = outcome.ranked and outcome.score < self._best
+        self._best = outcome.score if better else self._best
+        return better
 
     def _show(self) -> None:
         best = f"best {figure(self._best)}" if self._best < float("inf") else ""

@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial as RayTrial
 
 from dgm_ray.errors import TrainingError
 from dgm_ray.training import read_checkpoint
-from dgm_ray.tune.observer import Observer
+from dgm_ray.tune.observer import Observer, before_resume
 from dgm_ray.tune.outcomes import Outcome, best_first, number_of
 from dgm_ray.tune.plan import Plan
 from dgm_ray.tune.trial import CHECKPOINT
@@ -68,10 +68,8 @@ class Collector(Observer):
 
     def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
         self._trials = trials
-        if iteration < 2:  # those of a study that is resumed, which are not told
-            for trial in trials:
-                if trial.is_finished():
-                    self.on_trial_end(trial)
+        for trial in before_resume(iteration, trials):
+            self.on_trial_end(trial)
 
     def on_trial_end(self, trial: RayTrial) -> None:
         self._ended[trial] = self._outcome(trial)

@@ -7,6 +7,8 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial as RayTrial
 
+from dgm_ray.tune.outcomes import number_of
+
 PUBLISH_SECONDS = 5.0  # a driver that is killed loses at most so much of its journal
 _LIVE: dict[str, "Observer"] = {}
 
@@ -44,6 +46,11 @@ class Publisher(Observer):
         if time.monotonic() - self._published > PUBLISH_SECONDS:
             self._publish()
             self._published = time.monotonic()
+
+
+def before_resume(iteration: int, trials: list[RayTrial]) -> list[RayTrial]:
+    """Return the trials, by number, that had ended before a study was resumed: observers are not told of them."""
+    return sorted((one for one in trials if one.is_finished()), key=number_of) if iteration < 2 else []
 
 
 def _live(name: str) -> Observer:

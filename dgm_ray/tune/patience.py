@@ -7,8 +7,7 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial as RayTrial
 
-from dgm_ray.tune.observer import Observer
-from dgm_ray.tune.outcomes import number_of
+from dgm_ray.tune.observer import Observer, before_resume
 from dgm_ray.tune.settings import NoImprovement
 
 
@@ -26,9 +25,8 @@ class Patience(Observer):
         return self.without >= self._stop.trials
 
     def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
-        if iteration < 2:  # those of a study that is resumed, which are not told
-            for trial in sorted((one for one in trials if one.is_finished()), key=number_of):
-                self.on_trial_end(trial)
+        for trial in before_resume(iteration, trials):
+            self.on_trial_end(trial)
 
     def on_trial_end(self, trial: RayTrial) -> None:
         if trial.trial_id in self._ended:
