@@ -199,6 +199,9 @@ class TrackingCallback(Observer):
         self._closed: set[str] = set()
 
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        self._open(trial)
+
+    def _open(self, trial: RayTrial) -> None:
         if trial.trial_id not in self._waiting:
             self._waiting[trial.trial_id] = []
             self._tracker.open_trial(trial.trial_id, self._name(number_of(trial)), trial.config)
@@ -216,6 +219,7 @@ class TrackingCallback(Observer):
             self._flush(trial.trial_id)
 
     def on_trial_end(self, trial: RayTrial) -> None:
+        self._open(trial)  # a process that did not come up started nothing
         self._close(self._outcome(trial))
 
     def finish(self, outcomes: list[Outcome]) -> None:

@@ -1,11 +1,12 @@
 """What the tracker writes is read back from a real MLflow database."""
 
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
 from dgm_ray.tune.outcomes import Outcome
-from dgm_ray.tune.tracking import Tracker, environment
+from dgm_ray.tune.tracking import Tracker, TrackingCallback, environment
 
 pytestmark = pytest.mark.slow
 
@@ -90,3 +91,12 @@ def test_a_tracker_that_cannot_write_says_so_and_stops_nobody() -> None:
 def test_the_environment_is_named() -> None:
     tags = environment()
     assert {"version.dgm_ray", "version.torch", "version.ray", "version.mlflow", "command"} <= tags.keys()
+
+
+def test_a_trial_whose_process_did_not_come_up_has_a_run() -> None:
+    tracker = MagicMock(study="s")
+    callback = TrackingCallback(tracker, lambda trial: outcome(trial.trial_id, "failed"), {})
+    trial = MagicMock(trial_id="a", experiment_tag="7_x", config={"lr": 0.1})
+    callback.on_trial_error(1, [trial], trial)
+    tracker.open_trial.assert_called_once_with("a", "s 007", {"lr": 0.1})
+    tracker.close_trial.assert_called_once_with(outcome("a", "failed"))

@@ -60,7 +60,7 @@ def watched(folder: Path) -> Callable[[], None]:
             raise AssertionError(address)
 
         def telling_setup(self: Any, *arguments: Any, **named: Any) -> None:
-            tell(table=memory(named["data"].train.features.ctypes.data))
+            tell(table=memory(named["table"]().train.features.ctypes.data))
             setup(self, *arguments, **named)
 
         def telling_advance(training: Training) -> dict[str, float]:
