@@ -99,4 +99,5 @@ def test_a_trial_whose_process_did_not_come_up_has_a_run() -> None:
     trial = MagicMock(trial_id="a", experiment_tag="7_x", config={"lr": 0.1})
     callback.on_trial_error(1, [trial], trial)
     tracker.open_trial.assert_called_once_with("a", "s 007", {"lr": 0.1})
-    tracker.close_trial.assert_called_once_with(outcome("a", "failed"))
+    (closed,) = tracker.close_trial.call_args.args
+    assert (closed.trial_id, closed.status) == ("a", "failed")
