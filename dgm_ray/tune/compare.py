@@ -143,7 +143,8 @@ class Compare:
         """Return where an imputer's study is; one that was cut short goes on, if it is still the same."""
         place = self._place.inside(name)
         cut = place.settings.exists() and key not in self._journal.done and place.journal.exists()
-        wanted = json.loads(json.dumps({"space": study.node, "settings": study.resolved()}))
+        data = self._shared.data.content_hash()
+        wanted = json.loads(json.dumps({"space": study.node, "settings": study.resolved(), "data": data}))
         same = cut and json.loads(place.settings.read_text(encoding="utf-8")) == wanted
         return replace(place, resume=True) if same else place
 

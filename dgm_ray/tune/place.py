@@ -180,13 +180,21 @@ class Place:
             said = f"{'; '.join(found[:SHOWN])}{more}"
             raise StudyError(self.location, f"cannot go on as another study: {said}")
 
-    def claim(self, node: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-        """Make the folder and write what the study is; an overwritten one is removed."""
+    def claim(self, node: Mapping[str, Any], settings: Mapping[str, Any], data: str = "") -> None:
+        """Make the folder and write what the study is; an overwritten one is removed.
+
+        data: the hash of what trials are trained on. Raises StudyError if a study that is resumed had other data.
+        """
+        if self.resume and data:
+            before = json.loads(self.settings.read_text(encoding="utf-8"))
+            if "data" in before and before["data"] != data:
+                rule = "cannot go on with other data: the table, its split or its hidden cells are not what they were"
+                raise StudyError(self.location, rule)
         if not self.resume and self.folder.exists():
             shutil.rmtree(self.folder)
         if not self.resume and self.mirror:
             self.mirror.clear()
-        write_json(self.settings, {"space": node, "settings": settings})
+        write_json(self.settings, {"space": node, "settings": settings, **({"data": data} if data else {})})
         self.publish()
 
 

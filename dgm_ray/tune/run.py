@@ -122,9 +122,10 @@ def search(
     one for each trial that ends.
     """
     data = shared.data
-    place.claim(study.node, study.resolved())
+    data_hash = data.content_hash()
+    place.claim(study.node, study.resolved(), data_hash)
     Decisions(place.journal).begin()
-    _open(tracker, study, data, place, tags)
+    _open(tracker, study, data, place, {"data_hash": data_hash, **tags})
     means = means_of(data)
     if means and lines:
         console.print(f"means and modes: val_imputation_rmse {means['val_imputation_rmse']:.4g}", highlight=False)
@@ -216,7 +217,7 @@ def _fit(
 
 
 def _open(tracker: Tracker, study: Study, data: Prepared, place: Place, more: Mapping[str, str]) -> None:
-    tags = environment() | {"data_hash": data.content_hash(), "task": study.plan.template["task"]}
+    tags = environment() | {"task": study.plan.template["task"]}
     tags |= {"study": place.location, "mechanism": study.mechanism, **more}
     tracker.open_study(place.folder.name, study.resolved() | {"trials": study.trials}, tags, resume=place.resume)
     tracker.log_study(write_missing(data, place), {})

@@ -47,6 +47,15 @@ def test_there_must_be_something_to_resume(tmp_path: Path, study: Study) -> None
         place(tmp_path / "a", resume=True).check("imputers")
 
 
+def test_a_study_goes_on_with_the_data_it_had(tmp_path: Path, study: Study) -> None:
+    place(tmp_path / "a").claim(study.node, study.resolved(), "one")
+    before = (tmp_path / "a" / "study.json").read_text()
+    with pytest.raises(StudyError, match="cannot go on with other data: the table, its split or its hidden cells"):
+        place(tmp_path / "a", resume=True).claim(study.node, study.resolved(), "two")
+    assert (tmp_path / "a" / "study.json").read_text() == before
+    place(tmp_path / "a", resume=True).claim(study.node, study.resolved(), "one")
+
+
 def test_artifacts_lie_beside_the_studies_unless_a_server_keeps_them(tmp_path: Path) -> None:
     assert place(tmp_path / "a").artifacts == tmp_path / "mlflow-artifacts"
     assert Place(tmp_path / "a", "http://localhost:5000").artifacts is None
