@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import data_parallel
-from benchmarks.overhead import BARE, environment, write_space
-from benchmarks.watch import HELD_OUT, MB, ROW, run, write_autoencoders, write_table
+from benchmarks.overhead import BARE, environment, timed, write_space
+from benchmarks.watch import HELD_OUT, MB, ROW, memory_of, run, write_autoencoders, write_table
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 TRIALS, SHARED_MB, SMALLER = 8, 200, 8
@@ -60,7 +60,7 @@ def trials(
     for _ in range(rounds):
         with TemporaryDirectory() as name:
             studies.append(watched(Path(name), few, many))
-            bare.append({count: command_seconds(Path(name), str(BARE), str(count)) for count in (few, many)})
+            bare.append({count: timed(Path(name), str(BARE), str(count)).command for count in (few, many)})
     table = Table(title=f"{many} one-epoch trials, median of {rounds}")
     for column in ("contestant", "trials per second", f"driver after {few}, MB", f"after {many}, MB", "ratio"):
         table.add_column(column, justify="left" if column == "contestant" else "right")
@@ -155,23 +155,10 @@ def watched(folder: Path, few: int, many: int) -> Run:
                 ended += 1
                 if ended in (few, many):
                     found.seconds[ended] = time.perf_counter() - started
-                    found.megabytes[ended] = resident(driver.pid)
+                    found.megabytes[ended] = memory_of(driver.pid, "status", "VmRSS") / MB
     assert driver.returncode == 0
     assert ended == many
     return found
-
-
-def command_seconds(folder: Path, *arguments: str) -> float:
-    """Return the seconds that a Python command takes. Raises CalledProcessError if it fails."""
-    started = time.perf_counter()
-    subprocess.run([sys.executable, *arguments], cwd=folder, env=environment(), check=True, capture_output=True)
-    return time.perf_counter() - started
-
-
-def resident(pid: int) -> float:
-    """Return the megabytes of a process that are in memory."""
-    (line,) = (one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("VmRSS:"))
-    return int(line.split()[1]) / 1000
 
 
 if __name__ == "__main__":

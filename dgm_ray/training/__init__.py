@@ -1,7 +1,7 @@
 """Training: one loop for all models, the best weights, checkpoints, files that are written whole."""
 
 from dgm_ray.training.checkpoints import load_states, modules_of, packed, read_checkpoint, unpacked, write_checkpoint
-from dgm_ray.training.files import append_line, atomic, write_json, write_text
+from dgm_ray.training.files import append_line, atomic, read_lines, write_json, write_text
 from dgm_ray.training.loop import Loop, batches, schedule
 from dgm_ray.training.repeats import Repeats, mean_and_std
 from dgm_ray.training.rows import Rows, TensorRows, part_sizes
@@ -31,6 +31,7 @@ __all__ = [
     "packed",
     "part_sizes",
     "read_checkpoint",
+    "read_lines",
     "sample_of",
     "schedule",
     "split",

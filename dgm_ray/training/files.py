@@ -44,6 +44,15 @@ def append_line(path: Path, text: str) -> None:
         file.write(text.encode() + b"\n")
 
 
+def read_lines(path: Path) -> Iterator[Any]:
+    """Yield the JSON of each line of a file, nothing if there is none. A line that was cut short is left out."""
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
 def _ends_a_line(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)

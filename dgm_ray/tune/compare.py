@@ -79,8 +79,6 @@ class Compare:
         check_nodes(files, self._place.storage)
         self._place.claim(self._comparison.node, self._resolved)
         self._shared = Shared(replace(self._data, test=None))
-        write_json(self._place.settings, {"space": self._comparison.node, "settings": self._resolved})
-        self._place.publish()
         self._journal = Journal(self._place.folder / "runs.jsonl", self._place.publish)
         means = means_of(self._data)[f"{METRIC}{self._measure}"]
         self._say(f"means and modes: {METRIC}{self._measure} {means:.4g}")
@@ -143,9 +141,8 @@ class Compare:
         """Return where an imputer's study is; one that was cut short goes on, if it is still the same."""
         place = self._place.inside(name)
         cut = place.settings.exists() and key not in self._journal.done and place.journal.exists()
-        data = self._shared.data.content_hash()
-        wanted = json.loads(json.dumps({"space": study.node, "settings": study.resolved(), "data": data}))
-        same = cut and json.loads(place.settings.read_text(encoding="utf-8")) == wanted
+        wanted = {"space": study.node, "settings": study.resolved(), "data": self._shared.content_hash}
+        same = cut and place.written() == json.loads(json.dumps(wanted))
         return replace(place, resume=True) if same else place
 
     def _line(self, row: Row) -> str:

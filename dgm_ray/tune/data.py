@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,12 @@ class Shared:
 
         stored = ray.put(replace(data, test=None))
         self.for_trials: Callable[[], Prepared] = partial(ray.get, stored)
-        self.data = replace(self.for_trials(), test=data.test)
+        self.data: Prepared = replace(self.for_trials(), test=data.test)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """As ``Prepared.content_hash``, computed once for all the studies of a comparison."""
+        return self.data.content_hash()
 
 
 def _obstacle(task: TrainingTask) -> str:

@@ -17,7 +17,7 @@ from ray.tune import PlacementGroupFactory
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import TrialScheduler
 
-from dgm_ray.training import append_line, write_text
+from dgm_ray.training import append_line, read_lines, write_text
 from dgm_ray.tune.outcomes import failure_of, number_of
 from dgm_ray.tune.plan import plain
 
@@ -35,11 +35,7 @@ class Decisions:
 
     def __iter__(self) -> Iterator[Event]:
         """Yield what was written. A line that was cut short is left out: nobody has acted upon it."""
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else ():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                continue
+        return read_lines(self.path)
 
     @property
     def trials(self) -> int:

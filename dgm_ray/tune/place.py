@@ -94,6 +94,11 @@ class Place:
         """The space and the resolved settings; every study's folder has it."""
         return self.folder / "study.json"
 
+    def written(self) -> dict[str, Any]:
+        """Return what ``claim`` wrote."""
+        study: dict[str, Any] = json.loads(self.settings.read_text(encoding="utf-8"))
+        return study
+
     @property
     def journal(self) -> Path:
         """What was decided, in its order; what a resume needs."""
@@ -143,7 +148,7 @@ class Place:
             self.mirror.fetch()
         if self.resume and not self.settings.exists():
             raise StudyError(self.location, "there is no study here to resume")
-        if self.resume and section not in json.loads(self.settings.read_text(encoding="utf-8"))["space"]:
+        if self.resume and section not in self.written()["space"]:
             raise StudyError(self.location, f"what is here has no {section!r}, so it cannot go on with this file")
         if self.resume or self._free:
             return
@@ -172,7 +177,7 @@ class Place:
         """
         if not self.journal.exists():
             raise StudyError(self.location, "has no journal.jsonl, without which a study cannot go on")
-        before = json.loads(self.settings.read_text(encoding="utf-8"))
+        before = self.written()
         now = json.loads(json.dumps({"space": node, "settings": settings}))
         found = list(differences(_fixed(before), _fixed(now)))
         if found:
@@ -186,7 +191,7 @@ class Place:
         data: the hash of what trials are trained on. Raises StudyError if a study that is resumed had other data.
         """
         if self.resume and data:
-            before = json.loads(self.settings.read_text(encoding="utf-8"))
+            before = self.written()
             if "data" in before and before["data"] != data:
                 rule = "cannot go on with other data: the table, its split or its hidden cells are not what they were"
                 raise StudyError(self.location, rule)

@@ -122,10 +122,9 @@ def search(
     one for each trial that ends.
     """
     data = shared.data
-    data_hash = data.content_hash()
-    place.claim(study.node, study.resolved(), data_hash)
+    place.claim(study.node, study.resolved(), shared.content_hash)
     Decisions(place.journal).begin()
-    _open(tracker, study, data, place, {"data_hash": data_hash, **tags})
+    _open(tracker, study, data, place, {"data_hash": shared.content_hash, **tags})
     means = means_of(data)
     if means and lines:
         console.print(f"means and modes: val_imputation_rmse {means['val_imputation_rmse']:.4g}", highlight=False)

@@ -16,7 +16,7 @@ from dgm_ray.data import CellHoldout, InMemory, Prepared
 from dgm_ray.errors import TrainingError
 from dgm_ray.evaluation import Floats, complete
 from dgm_ray.tasks.imputers import fitting
-from dgm_ray.training import append_line
+from dgm_ray.training import append_line, read_lines
 from dgm_ray.tune.parallel import Pool, Worker
 
 Row = dict[str, Any]
@@ -49,11 +49,7 @@ class Journal:
     def __init__(self, path: Path, written: Callable[[], None] = lambda: None) -> None:
         self._path, self._written = path, written
         self.done: dict[str, Row] = {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
+        for row in read_lines(path):
             self.done[row.pop("run")] = row
 
     def add(self, key: str, row: Row) -> None:

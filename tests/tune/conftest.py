@@ -135,3 +135,29 @@ def command(tmp_path: Path) -> Command:
         )
 
     return run
+
+
+def stopped(
+    folder: Path,
+    *arguments: object,
+    until: str = " 00",
+    wait: float = 0.0,
+    stop: signal.Signals = signal.SIGINT,
+    environment: dict[str, str] = ENVIRONMENT,
+) -> tuple[int, str]:
+    """Run a study in a folder and stop it; return its exit code and what it said.
+
+    until: it says so; by default until a trial has ended. wait: seconds after that.
+    """
+    line = [sys.executable, "-u", "-m", "dgm_ray.tune", *map(str, arguments)]
+    with subprocess.Popen(
+        line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as running:
+        assert running.stdout is not None
+        said, deadline = "", time.monotonic() + 90
+        while until not in said and running.poll() is None and time.monotonic() < deadline:
+            said += running.stdout.readline()
+        time.sleep(wait)
+        running.send_signal(stop)
+        said += running.communicate(timeout=60)[0]
+    return running.returncode, said

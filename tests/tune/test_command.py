@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from .conftest import ENVIRONMENT, Command, Head
+from .conftest import ENVIRONMENT, Command, Head, stopped
 
 pytestmark = pytest.mark.slow
 Write = Callable[[dict[str, Any]], Path]
@@ -150,18 +150,8 @@ def test_a_stopped_study_is_summarised_and_goes_on(
     small["tune"] = {"samples": 6}
     small["trial"]["arguments"] |= {"epochs": 400, "evaluate_every": 20}
     path = write(small)
-    line = [sys.executable, "-u", "-m", "dgm_ray.tune", str(path), "--address", cluster]
-    with subprocess.Popen(
-        line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
-    ) as running:
-        assert running.stdout is not None
-        said = ""
-        deadline = time.monotonic() + 90
-        while " 00" not in said and time.monotonic() < deadline:
-            said += running.stdout.readline()
-        running.send_signal(stop)
-        said += running.communicate(timeout=60)[0]
-    assert running.returncode == 128 + stop, said
+    code, said = stopped(tmp_path, path, "--address", cluster, stop=stop)
+    assert code == 128 + stop, said
     assert "the study was stopped first" in said
     table = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet")
     finished = set(table[table["status"] == "completed"]["trial"])

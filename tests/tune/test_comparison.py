@@ -3,11 +3,7 @@
 import json
 import math
 import re
-import signal
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +25,7 @@ from dgm_ray.tune.schedulers import ASHA, FIFO
 from dgm_ray.tune.search import param_space
 from dgm_ray.tune.settings import OptunaSearch, RandomSearch
 
-from .conftest import ENVIRONMENT, Command
+from .conftest import Command, stopped
 
 LR = "architecture.components.autoencoder_optimizer.arguments.lr"
 Write = Callable[..., Path]
@@ -344,18 +340,8 @@ def test_a_comparison_from_a_table_to_its_winner(
 def test_a_stopped_comparison_goes_on(compared: Write, command: Command, tmp_path: Path, cluster: str) -> None:
     slow = {"epochs": 3000, "evaluate_every": 50, "patience": None, LR: {"loguniform": [1e-4, 1e-3]}}
     path = compared(imputers={"zero": {}, "dae": slow}, repeats=1, tune={"samples": 2})
-    line = [sys.executable, "-u", "-m", "dgm_ray.tune", str(path), "--address", cluster]
-    with subprocess.Popen(
-        line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
-    ) as running:
-        assert running.stdout is not None
-        said, deadline = "", time.monotonic() + 90
-        while "2 of 3  zero" not in said and time.monotonic() < deadline:
-            said += running.stdout.readline()
-        time.sleep(4)  # until it searches the third
-        running.send_signal(signal.SIGINT)
-        said += running.communicate(timeout=60)[0]
-    assert running.returncode == 130, said
+    code, said = stopped(tmp_path, path, "--address", cluster, until="2 of 3  zero", wait=4)  # the third is searched
+    assert code == 130, said
     assert "stopped: 2 of 3 imputers are searched; --resume goes on" in said
     short = ["--set", "imputers.dae.epochs=5"]
     resumed = command("dgm_ray.tune", path, "--resume", "--address", cluster, *short)  # another space: searched anew

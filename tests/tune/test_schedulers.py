@@ -3,8 +3,6 @@
 import json
 import math
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +21,7 @@ from dgm_ray.tune.plan import Plan
 from dgm_ray.tune.schedulers import PB2, PBT, HyperBand, _within
 from dgm_ray.tune.study import Study
 
-from .conftest import ENVIRONMENT, Command
+from .conftest import Command, stopped
 from .test_command import runs_of
 from .test_trial import again, run, trial
 
@@ -327,17 +325,8 @@ def test_trials_that_take_turns_go_on_when_a_study_is_resumed(
     small["tune"] = {"samples": 6, "max_failures": 0}
     small["trial"]["arguments"] |= {"epochs": 500, "evaluate_every": 20}
     path, chosen = write(small), ["--set", f"tune.scheduler={scheduler}", "--address", cluster]
-    line = [sys.executable, "-u", "-m", "dgm_ray.tune", str(path), *chosen]
-    with subprocess.Popen(
-        line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
-    ) as running:
-        assert running.stdout is not None
-        said = ""
-        while " 00" not in said and running.poll() is None:
-            said += running.stdout.readline()
-        running.send_signal(signal.SIGINT)
-        said += running.communicate(timeout=60)[0]
-    assert running.returncode == 128 + signal.SIGINT, said
+    code, said = stopped(tmp_path, path, *chosen)
+    assert code == 128 + signal.SIGINT, said
     before = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet").set_index("trial")
     assert "interrupted" in set(before["status"]), said
 

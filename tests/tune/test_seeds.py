@@ -4,8 +4,6 @@ import json
 import re
 import signal
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +29,7 @@ from dgm_ray.tune.results import write_best
 from dgm_ray.tune.study import Study, task_of
 from dgm_ray.tune.trial import CHECKPOINT
 
-from .conftest import ENVIRONMENT, Command
+from .conftest import Command, stopped
 from .test_command import runs_of
 from .test_forecast import cost
 from .test_trial import VALUES, again, breaking, run, trial
@@ -282,17 +280,8 @@ def test_a_study_that_was_stopped_goes_on_and_its_winner_is_repeated(
     small["tune"] = {"samples": 3, "seeds": 3}
     small["trial"]["arguments"] |= {"epochs": 120, "evaluate_every": 20, "patience": 60, "seed": 5}
     path, options = write(small), ["--address", cluster]
-    line = [sys.executable, "-u", "-m", "dgm_ray.tune", str(path), *options]
-    with subprocess.Popen(
-        line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
-    ) as running:
-        assert running.stdout is not None
-        said = ""
-        while " 00" not in said and running.poll() is None:
-            said += running.stdout.readline()
-        running.send_signal(signal.SIGINT)
-        said += running.communicate(timeout=60)[0]
-    assert running.returncode == 128 + signal.SIGINT, said
+    code, said = stopped(tmp_path, path, *options)
+    assert code == 128 + signal.SIGINT, said
     resumed = command("dgm_ray.tune", path, "--resume", *options)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
 

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from dgm_ray.training import write_text
 from dgm_ray.tune.place import Place
 from dgm_ray.tune.study import Study
 
-from .conftest import ENVIRONMENT
+from .conftest import ENVIRONMENT, stopped
 
 KEYS = {"AWS_ACCESS_KEY_ID": "of a test", "AWS_SECRET_ACCESS_KEY": "nobody's", "AWS_EC2_METADATA_DISABLED": "true"}
 OPTIONS = "?region=us-east-1&endpoint_override=http://"
@@ -124,17 +123,8 @@ def test_a_study_that_is_stopped_goes_on(
     small["tune"] = {"samples": 3, "concurrent": 1}
     small["trial"]["arguments"] |= {"epochs": 400, "evaluate_every": 20}
     path = write(small)
-    line = [sys.executable, "-u", "-m", "dgm_ray.tune", str(path), "--storage", storage]
-    with subprocess.Popen(
-        line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT | KEYS
-    ) as running:
-        assert running.stdout is not None
-        said, deadline = "", time.monotonic() + 90
-        while " 000" not in said and time.monotonic() < deadline:
-            said += running.stdout.readline()
-        running.send_signal(signal.SIGINT)
-        said += running.communicate(timeout=60)[0]
-    assert running.returncode == 128 + signal.SIGINT, said
+    code, said = stopped(tmp_path, path, "--storage", storage, until=" 000", environment=ENVIRONMENT | KEYS)
+    assert code == 128 + signal.SIGINT, said
     finished = set(read(storage, "small/results.parquet").query("status == 'completed'")["trial"])
     assert 1 <= len(finished) < 3
 
