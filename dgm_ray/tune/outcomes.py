@@ -8,7 +8,9 @@ from operator import le
 from pathlib import Path
 from typing import Any
 
+from pyarrow.fs import FileType
 from ray.exceptions import RayActorError
+from ray.tune import Checkpoint
 from ray.tune.experiment import Trial as RayTrial
 
 from dgm_ray.training import CONVERGED, DIVERGED, EARLY
@@ -63,7 +65,7 @@ def outcome_of(trial: RayTrial, metric: str, *, scheduler: str) -> Outcome:
     best = {name.removeprefix("best_"): value for name, value in result.items() if name.startswith("best_val_")}
     best_epoch = int(result["best_epoch"]) if "best_epoch" in result else 0
     schedule: Schedule = result["schedule"] if "schedule" in result else []
-    kept = trial.checkpoint is not None and Path(trial.checkpoint.path).exists()  # a study keeps those of its best
+    kept = trial.checkpoint is not None and _is_there(trial.checkpoint)  # a study keeps those of its best
     # One that was given another's weights and values, and stopped before it went on, has the other's checkpoint.
     own = not schedule or schedule[-1]["values"] == {name: plain(value) for name, value in trial.config.items()}
     return Outcome(
@@ -82,6 +84,10 @@ def outcome_of(trial: RayTrial, metric: str, *, scheduler: str) -> Outcome:
         schedule=schedule if len(schedule) > 1 else [],
         seeds=result["by_seed"] if "by_seed" in result else [],
     )
+
+
+def _is_there(checkpoint: Checkpoint) -> bool:
+    return bool(checkpoint.filesystem.get_file_info(checkpoint.path).type != FileType.NotFound)
 
 
 def _values(schedule: Schedule, epoch: int) -> dict[str, Any]:

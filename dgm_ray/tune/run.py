@@ -50,6 +50,7 @@ class Watch(Observer):
         self.trials = trials
         if self.received and not self._forwarded:
             self._forwarded = True
+            self._console.print("stopping; once more stops at once", highlight=False)
             os.kill(os.getpid(), signal.SIGUSR1)  # Tune saves its state and returns
 
     def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
@@ -63,8 +64,7 @@ class Watch(Observer):
         def handle(number: int, frame: FrameType | None) -> None:
             if self.received:
                 raise SystemExit(128 + number)
-            self.received = number
-            self._console.print("stopping; once more stops at once", highlight=False)
+            self.received = number  # nothing is printed here: a line that is being printed would come twice
 
         before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
