@@ -175,7 +175,7 @@ def leaderboard(
     with one_line_errors():
         from rich.console import Console
 
-        from dgm_ray.tune.standings import leaderboard as make_leaderboard
+        from dgm_ray.tune.report.standings import leaderboard as make_leaderboard
 
         console = Console() if Console().is_terminal else Console(width=160)
         make_leaderboard(studies or [], metric, output, console)

@@ -11,8 +11,8 @@ from dgm_ray.errors import ConfigurationError, UnfinishedError, nearest
 from dgm_ray.registry import Scope, build
 from dgm_ray.tasks.imputers import BASELINE, imputer_configuration, imputer_names
 from dgm_ray.tune.imputation_grid import MECHANISMS, Case, Grid, Run
-from dgm_ray.tune.scores import Found, benchmark_scores
-from dgm_ray.tune.standings import FIRST, Standings, write
+from dgm_ray.tune.report.scores import Found, benchmark_scores
+from dgm_ray.tune.report.standings import FIRST, Standings, write
 
 BUNDLED: dict[str, Callable[[], Source]] = {"breast_cancer": BreastCancer, "wine": Wine, "digits": Digits}
 

@@ -200,11 +200,11 @@ def _ready(searched: "Study | Comparison", console: "Console") -> Callable[["Pla
         data = _checked(searched, console)
     else:
         data, studies = _compared(searched, console)
-    from dgm_ray.tune import tracking
     from dgm_ray.tune.compare import Compare
     from dgm_ray.tune.run import run_study
+    from dgm_ray.tune.tracking import tracker
 
-    tracking.load_mlflow()
+    tracker.load_mlflow()
     if isinstance(searched, Study):
         held = [data]  # whoever runs it has the only one, and can let it go
         del data

@@ -23,16 +23,16 @@ from dgm_ray.tune.cluster import check_nodes, placed
 from dgm_ray.tune.comparison import Comparison
 from dgm_ray.tune.console import figure
 from dgm_ray.tune.data import Shared
-from dgm_ray.tune.leaderboard import leaderboard, page_of, winner_of
 from dgm_ray.tune.outcomes import best_first, reasons
 from dgm_ray.tune.parallel import Worker, one_line
 from dgm_ray.tune.place import Place
+from dgm_ray.tune.report.leaderboard import leaderboard, page_of, winner_of
+from dgm_ray.tune.report.scores import REPEATS
+from dgm_ray.tune.report.standings import write
 from dgm_ray.tune.run import close, command, means_of, print_lines, repeat_line, search
 from dgm_ray.tune.runs import Journal, Row, Runs
-from dgm_ray.tune.scores import REPEATS
-from dgm_ray.tune.standings import write
 from dgm_ray.tune.study import Study
-from dgm_ray.tune.tracking import Tracker, environment
+from dgm_ray.tune.tracking.tracker import Tracker, environment
 
 METRIC = "val_imputation_"
 LOG_SECONDS = 30.0  # between two lines of progress, where there is no terminal

@@ -15,9 +15,9 @@ from dgm_ray.data import Wine
 from dgm_ray.tasks.imputers import imputer_configuration
 from dgm_ray.training import append_line
 from dgm_ray.tune.imputation_grid import Case, Grid, Run
+from dgm_ray.tune.report.scores import Found, benchmark_scores
+from dgm_ray.tune.report.standings import Standings
 from dgm_ray.tune.runs import task_for
-from dgm_ray.tune.scores import Found, benchmark_scores
-from dgm_ray.tune.standings import Standings
 
 
 def test_a_failure_is_last_and_is_counted(tmp_path: Path) -> None:

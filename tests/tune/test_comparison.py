@@ -20,7 +20,7 @@ from dgm_ray.data import CellHoldout
 from dgm_ray.data.user_files import source_node
 from dgm_ray.registry import TASKS, call
 from dgm_ray.tune.comparison import Comparison, is_comparison
-from dgm_ray.tune.leaderboard import leaderboard, page_of, readable, winner_of
+from dgm_ray.tune.report.leaderboard import leaderboard, page_of, readable, winner_of
 from dgm_ray.tune.schedulers import ASHA, FIFO
 from dgm_ray.tune.search import param_space
 from dgm_ray.tune.settings import OptunaSearch, RandomSearch

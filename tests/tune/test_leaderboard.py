@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 from dgm_ray.cli import app
 from dgm_ray.evaluation.ranking import holm
 from dgm_ray.training import write_json
-from dgm_ray.tune.figures import spread_out
-from dgm_ray.tune.page import Heading, Page, Paragraph, Table
-from dgm_ray.tune.scores import read_all
-from dgm_ray.tune.standings import Standings, leaderboard
+from dgm_ray.tune.report.figures import spread_out
+from dgm_ray.tune.report.page import Heading, Page, Paragraph, Table
+from dgm_ray.tune.report.scores import read_all
+from dgm_ray.tune.report.standings import Standings, leaderboard
 
 METHODS = {"gain": 0.1, "k_nearest": 0.15, "means_and_modes": 0.3}
 

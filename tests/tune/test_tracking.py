@@ -6,7 +6,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from dgm_ray.tune.outcomes import Outcome
-from dgm_ray.tune.tracking import Tracker, TrackingCallback, environment
+from dgm_ray.tune.tracking.tracker import Tracker, TrackingCallback, environment
 
 pytestmark = pytest.mark.slow
 

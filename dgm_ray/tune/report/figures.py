@@ -13,7 +13,7 @@ from dgm_ray.evaluation.ranking import front
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# What matplotlib draws in these is drawn in the page's colours; ``dgm_ray.tune.page`` says which they are.
+# What matplotlib draws in these is drawn in the page's colours; ``dgm_ray.tune.report.page`` says which they are.
 TEXT, ACCENT, FAINT, LINE = "#010203", "#010204", "#010205", "#010206"
 _COLOURS = {TEXT: "currentColor", ACCENT: "var(--accent)", FAINT: "var(--faint)", LINE: "var(--line)"}
 WIDTH, ROW = 7.2, 0.23  # inches: of a figure, of a line of text

@@ -25,9 +25,9 @@ from dgm_ray.evaluation.ranking import (
 )
 from dgm_ray.tasks.progress import some
 from dgm_ray.training import atomic, write_text
-from dgm_ray.tune.figures import critical_difference_diagram, quality_against_seconds
-from dgm_ray.tune.page import Block, Figure, Heading, Page, Paragraph, Table
-from dgm_ray.tune.scores import WORST, Found, Rows, read_all
+from dgm_ray.tune.report.figures import critical_difference_diagram, quality_against_seconds
+from dgm_ray.tune.report.page import Block, Figure, Heading, Page, Paragraph, Table
+from dgm_ray.tune.report.scores import WORST, Found, Rows, read_all
 
 FIRST = "test_imputation_rmse"  # the metric, if nothing else is asked for and there is one
 LARGER = ("accuracy",)  # how the names of metrics end of which larger is better

@@ -10,8 +10,8 @@ import pandas as pd
 from dgm_ray.evaluation.ranking import interval
 from dgm_ray.tasks.imputers import BASELINE
 from dgm_ray.tasks.progress import some
-from dgm_ray.tune.page import Page, Paragraph, Table
-from dgm_ray.tune.standings import against_seconds, as_text, with_interval
+from dgm_ray.tune.report.page import Page, Paragraph, Table
+from dgm_ray.tune.report.standings import against_seconds, as_text, with_interval
 
 COLUMNS = (
     "imputer",

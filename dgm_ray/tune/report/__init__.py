@@ -1,0 +1,1 @@
+"""What people read of studies: pages, tables and figures."""

@@ -1,0 +1,1 @@
+"""MLflow: what a study tells it."""
