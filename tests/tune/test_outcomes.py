@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from ray.exceptions import RayActorError
+from ray.tune import Checkpoint
 
 from dgm_ray.tune.outcomes import Outcome, best_first, outcome_of, pareto, reasons
 
@@ -124,7 +125,7 @@ def test_the_pareto_front_is_what_nothing_beats() -> None:
 def test_a_trial_that_was_changed_but_did_not_go_on_is_as_it_was(tmp_path: Path) -> None:
     """Its values and its checkpoint are another trial's by then."""
     trial = ray_trial(reported("", done=False))
-    trial.checkpoint = SimpleNamespace(path=str(tmp_path))
+    trial.checkpoint = Checkpoint(str(tmp_path))
     trial.last_result["schedule"] = [{"epoch": 1, "values": {"lr": 0.1}}]
     assert outcome_of(trial, "val_x", scheduler="PBT").checkpoint == str(tmp_path)
     trial.config = {"lr": 0.12}
@@ -134,7 +135,7 @@ def test_a_trial_that_was_changed_but_did_not_go_on_is_as_it_was(tmp_path: Path)
 
 def test_a_checkpoint_that_was_removed_is_none(tmp_path: Path) -> None:
     trial = ray_trial(reported("", done=True))
-    trial.checkpoint = SimpleNamespace(path=str(tmp_path / "removed"))
+    trial.checkpoint = Checkpoint(str(tmp_path / "removed"))
     assert outcome_of(trial, "val_x", scheduler="ASHA").checkpoint is None
 
 
