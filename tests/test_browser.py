@@ -43,7 +43,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     if not (CHROMIUM and DRIVER):
         missing = "needs a browser: apt-get install --no-install-recommends chromium chromium-driver"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install 'dgm-ray[test]'")
+    from selenium import webdriver
+
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for flag in (*FLAGS.split(), HERE_ALONE, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
@@ -63,7 +64,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     line = [sys.executable, "-m", "dgm_ray.tune", ROOT / "search_spaces" / "autoencoder.yaml", "--name", "wine"]
     line += ["--samples", "3", "--set", "trial.arguments.data.source={factory: Wine}"]
     line += ["--set", "trial.arguments.epochs=4", "--set", "tune.scheduler.arguments.grace_period=2"]
-    subprocess.run(line, cwd=there, env=ENVIRONMENT, timeout=120, check=True, capture_output=True)
+    subprocess.run(line, cwd=there, env=ENVIRONMENT, timeout=300, check=True, capture_output=True)
     return there / "results" / "wine"
 
 
@@ -79,7 +80,7 @@ def server(study: Path) -> Iterator[str]:
     environment = ENVIRONMENT | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with log.open("w") as file:
         running = subprocess.Popen(line, stdout=file, stderr=file, env=environment, start_new_session=True)
-    address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 90
+    address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 180
     try:
         while not answers(f"{address}/health"):
             assert running.poll() is None, log.read_text()
@@ -100,7 +101,7 @@ def answers(address: str) -> bool:
 
 
 def script_errors(browser: Any, *sources: str) -> list[str]:
-    """Return the errors since the last call, those of some sources ("javascript", "network"...) or of all."""
+    """Return the errors since the last call: those of scripts ("javascript") or other sources, or of all."""
     entries = [one for one in browser.get_log("browser") if one["level"] == "SEVERE"]
     return [one["message"] for one in entries if not sources or one["source"] in sources]
 
