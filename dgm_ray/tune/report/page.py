@@ -12,19 +12,21 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 _STYLE = """
-:root { color-scheme: light dark; --text: #1c1c1e; --back: #ffffff; --faint: #8a8a90; --line: #d8d8dc;
+:root { color-scheme: light dark; --text: #1c1c1e; --back: #ffffff; --faint: #6c6c72; --line: #d8d8dc;
   --accent: #0b62c4; }
 @media (prefers-color-scheme: dark) {
   :root { --text: #ececee; --back: #16171a; --faint: #93939b; --line: #3a3b40; --accent: #7db4ff; }
 }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); max-width: 72rem;
   margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+h1, h2, p { overflow-wrap: anywhere; } h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 p { max-width: 48rem; } .note { color: var(--faint); font-size: .9rem; margin: .3rem 0; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; } td.long { white-space: normal; text-align: left; }
-figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; color: var(--text); }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+td.long { white-space: normal; text-align: left; min-width: 16rem; overflow-wrap: anywhere; }
+figure { margin: 1rem 0; overflow-x: auto; }
+figure svg { max-width: max(100%, 34rem); height: auto; color: var(--text); }
 """
 _LONG = 40  # characters of a cell that is broken into lines
 
