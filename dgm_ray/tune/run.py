@@ -34,7 +34,8 @@ from dgm_ray.tune.proposals import Proposals
 from dgm_ray.tune.results import repeating, write_best, write_imputation, write_missing, write_results
 from dgm_ray.tune.search import param_space
 from dgm_ray.tune.study import Study
-from dgm_ray.tune.tracking.tracker import Tracker, TrackingCallback, environment
+from dgm_ray.tune.tracking.environment import environment
+from dgm_ray.tune.tracking.tracker import Tracker, TrackingCallback
 from dgm_ray.tune.trial import CHECKPOINT, Trial
 
 
