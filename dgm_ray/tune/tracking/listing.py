@@ -27,6 +27,7 @@ from dgm_ray.tune.tracking.reading import (
     find_run,
     find_study,
     history,
+    is_comparison,
     metric_of,
     number_of,
     parent_of,
