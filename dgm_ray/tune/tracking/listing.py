@@ -31,6 +31,7 @@ from dgm_ray.tune.tracking.reading import (
     metric_of,
     number_of,
     parent_of,
+    rank,
     studies,
     trials_of,
     winner_of,
@@ -60,7 +61,8 @@ def list_runs(experiment: str | None, study: str | None, last: int, uri: str, co
             console.print(line, highlight=False, soft_wrap=True)
             return
         parent = find_study(client, study, "--study")
-        metric, trials = metric_of(parent), list(trials_of(client, parent))
+        metric = metric_of(parent)
+        trials = sorted(trials_of(client, parent), key=lambda one: rank(one, metric))
         if not trials:
             said = "its imputers are studies of their own" if is_comparison(parent) else "none was logged"
             raise StudyError("--study", f"has no trials: {said}", study)

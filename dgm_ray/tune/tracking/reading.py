@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
 import sqlite3
@@ -148,8 +149,16 @@ def number_of(trial: Run) -> int:
     return int(trial.info.run_name.rpartition(" ")[2])
 
 
+def rank(trial: Run, metric: str) -> tuple[bool, float, int]:
+    """Return by what trials are sorted, best first: whether it cannot win, its score, and its number."""
+    tags, metrics = trial.data.tags, trial.data.metrics
+    score = metrics[f"best_{metric}"] if f"best_{metric}" in metrics else math.inf
+    winning = "status" in tags and tags["status"] in WINNING and math.isfinite(score)
+    return not winning, score, number_of(trial)
+
+
 def trials_of(client: MlflowClient, parent: Run) -> Iterator[Run]:
-    """Yield the trials of a study, best first; those that were not measured are last."""
+    """Yield the trials of a study, those that cannot win too, by their score; those that were not measured last."""
     where = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}' AND tags.trial_id IS NOT NULL"
     yield from _search(client, where, f"metrics.`best_{metric_of(parent)}` ASC", [parent.info.experiment_id])
 
@@ -163,15 +172,15 @@ def winner_of(client: MlflowClient, parent: Run) -> Run:
         return parent
     if is_comparison(parent):
         return winner_of(client, _best_study(client, parent))
-    score, place, first = f"best_{metric_of(parent)}", f"study {parent.info.run_name}", None
+    metric, first = metric_of(parent), None
     for trial in trials_of(client, parent):
-        tags, metrics = trial.data.tags, trial.data.metrics
-        if first is not None and (score not in metrics or metrics[score] > first.data.metrics[score]):
+        own = rank(trial, metric)
+        if first is not None and own[1] > rank(first, metric)[1]:
             break
-        if "status" in tags and tags["status"] in WINNING and score in metrics:
-            first = trial if first is None or number_of(trial) < number_of(first) else first
+        if not own[0] and (first is None or own < rank(first, metric)):
+            first = trial
     if first is None:
-        raise StudyError(place, f"no trial of it can win: none has ended with a {metric_of(parent)}")
+        raise StudyError(f"study {parent.info.run_name}", f"no trial of it can win: none has ended with a {metric}")
     return first
 
 
