@@ -77,7 +77,8 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
         client.log_text(run, json.dumps(node | {"expected": expected}), "configuration.json")
     lost = study(client, experiment, "lost")
     trial(client, experiment, lost, "lost 000", None, "failed")
-    study(client, experiment, "imputers", comparison="imputers", best="gain")
+    compared = study(client, experiment, "imputers", comparison="imputers", best="gain")
+    client.log_metric(compared, "gain_validation_mean", 0.25)
     other = client.create_run(client.create_experiment("else"), run_name="other").info.run_id
     client.log_metric(other, "loss", 1.0)
     return uri
@@ -232,15 +233,16 @@ def test_a_server_that_is_silent(call: Callable[..., Result], monkeypatch: pytes
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        result = call("runs", "--tracking-uri", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        result = call("runs", "--tracking-uri", f"http://me:secret@127.0.0.1:{silent.getsockname()[1]}")
     assert result.exit_code == 2
-    assert "error: --tracking-uri: does not answer in 1 s, not 'http://127.0.0.1:" in result.stderr
+    assert "error: --tracking-uri: does not answer in 1 s, not 'http://me:***@127.0.0.1:" in result.stderr
 
 
 def test_runs(call: Callable[..., Result], ids: Ids) -> None:
     lines = [line.split() for line in call("runs").stdout.splitlines() if line.strip()]
     assert lines[0] == ["id", "study", "task", "data", "status", "metric", "best", "trials", "time", "when"]
     assert [line[:2] for line in lines[2:5]] == [[ids[name][:8], name] for name in ("imputers", "lost", "gain")]
+    assert lines[2][2:8] == ["comparison,", "best:", "gain", "completed", METRIC, "0.25"]
     result = call("runs", "--study", "gain", "--last", "3")
     lines = [line.split() for line in result.stdout.splitlines() if line.strip()]
     assert [line[2:6] for line in lines[2:5]] == [

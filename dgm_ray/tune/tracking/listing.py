@@ -83,7 +83,7 @@ def show_run(given: str, uri: str, console: Console) -> None:
         console.print(Text(f"{run.info.run_name}  {run.info.run_id}", style="bold"))
         what = f"of the study {parent.info.run_name} ({parent.info.run_id[:SHORT]}), " if run is not parent else ""
         reason = f": {tags['reason']}" if "reason" in tags else ""
-        _say(console, f"{what}{_tag(parent, 'task')}, {_status(run)}{reason}, {_when(run)}")
+        _say(console, f"{what}{_what(parent)}, {_status(run)}{reason}, {_when(run)}")
         line = _curve(history(client, run), metric) if run is not parent else _found(client, parent, metric)
         if line:
             _say(console, line)
@@ -102,7 +102,8 @@ def show_run(given: str, uri: str, console: Console) -> None:
         if run is parent or any(name.startswith("checkpoint/") for name in files):
             _say(console, f"use it: dgm-ray export {short} DIR")
         if run is parent:
-            _say(console, f"its trials: dgm-ray runs --study {short}; the best: dgm-ray best {short}")
+            trials = "" if is_comparison(run) else f"its trials: dgm-ray runs --study {short}; "
+            _say(console, f"{trials}the best: dgm-ray best {short}")
 
 
 def best_of(study: str, uri: str) -> dict[str, Any]:
@@ -175,12 +176,11 @@ def _studies(client: "MlflowClient", found: Sequence["Run"]) -> Table:
     table = _of("id", "study", "task", "data", "status", "metric", "best", "trials", "time", "when")
     for run in found:
         metrics, metric, compares = run.data.metrics, metric_of(run), is_comparison(run)
-        score = metrics[f"best_{metric}"] if f"best_{metric}" in metrics else math.nan
-        name = _tag(run, "best") if compares else _tag(run, "task")
+        name = f"{_tag(run, 'best')}_validation_mean" if compares else f"best_{metric}"
+        score = metrics[name] if name in metrics else math.nan
         trials = "" if compares else json.loads(run.data.params["trials"])
-        task = f"comparison, best: {name}" if compares else name
         columns = (
-            task,
+            _what(run),
             _tag(run, "data"),
             _status(run),
             metric,
@@ -237,7 +237,7 @@ def _found(client: "MlflowClient", parent: "Run", metric: str) -> str:
 
 
 def _is_environment(name: str) -> bool:
-    return name.startswith(("version.", "git.")) or name in ("command", "cpu", "gpu", "os", "resources", "python")
+    return name.startswith(("version.", "git.")) or name in ("command", "cpu", "cpus", "gpu", "os", "resources")
 
 
 def _print_mapping(console: Console, title: str, rows: Mapping[str, Any]) -> None:
@@ -264,6 +264,11 @@ def _leaves(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 def _tag(run: "Run", name: str) -> str:
     return str(run.data.tags[name]) if name in run.data.tags else ""
+
+
+def _what(study: "Run") -> str:
+    """Return what a study searched, or which imputer won a comparison."""
+    return f"comparison, best: {_tag(study, 'best')}" if is_comparison(study) else _tag(study, "task")
 
 
 def _status(run: "Run") -> str:

@@ -73,10 +73,15 @@ def client_of(uri: str) -> MlflowClient:
     asking.start()
     asking.join(WAIT)
     if not found:
-        raise StudyError(URI, f"does not answer in {WAIT:.0f} s", uri)
+        raise StudyError(URI, f"does not answer in {WAIT:.0f} s", without_password(uri))
     if isinstance(found[0], Exception):
-        raise StudyError(URI, f"does not answer ({said(found[0])})", uri)
+        raise StudyError(URI, f"does not answer ({said(found[0])})", without_password(uri))
     return found[0]
+
+
+def without_password(uri: str) -> str:
+    """Return an URI as it may be shown."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)
 
 
 def said(error: Exception) -> str:
@@ -94,7 +99,7 @@ def answered(uri: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise StudyError(URI, f"does not give what is asked ({said(error)})", uri) from None
+        raise StudyError(URI, f"does not give what is asked ({said(error)})", without_password(uri)) from None
 
 
 def find_run(client: MlflowClient, given: str) -> Run:
@@ -323,6 +328,8 @@ def _check_database(uri: str) -> None:
         with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.Error as error:
+        if "locked" in str(error):  # a study writes
+            return
         raise StudyError(URI, f"is no SQLite database that can be read ({error})", uri) from None
     if not {"experiments", "runs", "alembic_version"} <= tables:
         raise StudyError(URI, "is a database that MLflow has not written", uri)
