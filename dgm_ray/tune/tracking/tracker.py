@@ -5,11 +5,8 @@ A thread does the writing, so that neither trials nor Tune's loop wait for the t
 
 import json
 import logging
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -17,12 +14,12 @@ from typing import Any
 
 from ray.tune.experiment import Trial as RayTrial
 
-from dgm_ray import __version__
 from dgm_ray.space import Draw
 from dgm_ray.training import DIVERGED
 from dgm_ray.tune.observer import Observer
 from dgm_ray.tune.outcomes import FAILED, INTERRUPTED, OOM, Outcome, number_of
 from dgm_ray.tune.plan import decoded
+from dgm_ray.tune.tracking.reading import CONFIGURATION
 
 BATCH = 500  # metrics of one request; MLflow takes 1000 at most
 MAX_PARAM = 6000  # characters of a parameter's value
@@ -109,9 +106,9 @@ class Tracker:
         """Log a file as an artifact of a trial's run, or of the study's."""
         self._queue.put(lambda: self._client.log_artifact(self._run_of(trial_id), str(path), folder))
 
-    def log_text(self, text: str, name: str) -> None:
-        """Log a text as an artifact of the study's run."""
-        self._queue.put(lambda: self._client.log_text(self.parent, text, name))
+    def log_text(self, text: str, name: str, trial_id: str | None = None) -> None:
+        """Log a text as an artifact of a trial's run, or of the study's."""
+        self._queue.put(lambda: self._client.log_text(self._run_of(trial_id), text, name))
 
     def log_study(self, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Log what the study found."""
@@ -164,7 +161,7 @@ class Tracker:
         run, now = self._runs[outcome.trial_id], _milliseconds()
         tags = [RunTag("status", outcome.status), RunTag("reason", outcome.reason[:4000])]
         best = {f"best_{name}": value for name, value in outcome.measures.items() if value == value}
-        best |= {"best_epoch": outcome.best_epoch, "train_seconds": outcome.seconds}
+        best |= {"best_epoch": outcome.best_epoch, "epochs": outcome.epochs, "train_seconds": outcome.seconds}
         metrics = [Metric(name, value, now, 0) for name, value in best.items()]
         self._client.log_batch(run, metrics=metrics, tags=tags)
         if outcome.trace:
@@ -189,11 +186,18 @@ class TrackingCallback(Observer):
     """Tell the tracker what Tune tells this. Metrics wait until there are enough of them, or the trial ends.
 
     mutated: draws whose values change while a trial runs, which MLflow's parameters cannot; they are metrics.
+    repeating: returns the configuration that repeats a trial, which its run has as an artifact.
     """
 
-    def __init__(self, tracker: Tracker, outcome: Callable[[RayTrial], Outcome], mutated: Mapping[str, Draw]) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        outcome: Callable[[RayTrial], Outcome],
+        mutated: Mapping[str, Draw],
+        repeating: Callable[[Outcome], dict[str, Any]],
+    ) -> None:
         super().__init__()
-        self._mutated = mutated
+        self._mutated, self._repeating = mutated, repeating
         self._tracker, self._outcome = tracker, outcome
         self._waiting: dict[str, list[tuple[str, float, int, int]]] = {}
         self._closed: set[str] = set()
@@ -232,6 +236,7 @@ class TrackingCallback(Observer):
                 self._close(outcome)
             elif outcome.epochs:
                 self._tracker.catch_up(outcome, self._name(outcome.number))
+                self._configure(outcome)
 
     def _name(self, number: int) -> str:
         return f"{self._tracker.study} {number:03d}"
@@ -240,7 +245,11 @@ class TrackingCallback(Observer):
         if outcome.trial_id not in self._closed:
             self._closed.add(outcome.trial_id)
             self._flush(outcome.trial_id)
+            self._configure(outcome)
             self._tracker.close_trial(outcome)
+
+    def _configure(self, outcome: Outcome) -> None:
+        self._tracker.log_text(json.dumps(self._repeating(outcome), indent=2), CONFIGURATION, outcome.trial_id)
 
     def _flush(self, trial_id: str) -> None:
         rows, self._waiting[trial_id] = self._waiting[trial_id], []
@@ -260,30 +269,6 @@ def load_mlflow() -> None:
     from mlflow.store.db import utils  # noqa: F401  # and what a database needs
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-
-
-def environment() -> dict[str, str]:
-    """Return the tags that say where a study ran: versions, and the commit if the working directory is a checkout."""
-    versions = {"dgm_ray": __version__, "python": sys.version.split()[0]}
-    versions |= {name: version(name) for name in ("torch", "ray", "mlflow", "numpy")}
-    tags = {f"version.{name}": installed for name, installed in versions.items()}
-    commit = _git("rev-parse", "HEAD")
-    if commit:
-        tags |= {"mlflow.source.git.commit": commit, "git.dirty": str(bool(_git("status", "--porcelain"))).lower()}
-    return tags | {"command": json.dumps(sys.argv)}
-
-
-def _git(*arguments: str) -> str:
-    try:
-        return subprocess.run(  # noqa: S603
-            ["git", *arguments],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
 
 
 def _milliseconds() -> int:
