@@ -20,9 +20,11 @@ from rich.console import Console
 from dgm_ray.data import Prepared
 from dgm_ray.evaluation import baseline
 from dgm_ray.evaluation.final_report import FinalReport
+from dgm_ray.training import write_json
 from dgm_ray.tune.cluster import bundles, check_nodes, placed
 from dgm_ray.tune.console import ConsoleCallback, print_report, print_summary
 from dgm_ray.tune.data import Shared
+from dgm_ray.tune.history import History
 from dgm_ray.tune.journal import Decisions
 from dgm_ray.tune.kept import Collector, trial_name
 from dgm_ray.tune.observer import Observer, Publisher
@@ -30,7 +32,7 @@ from dgm_ray.tune.outcomes import Outcome, best_first, outcome_of
 from dgm_ray.tune.patience import Patience, Stopper
 from dgm_ray.tune.place import Place
 from dgm_ray.tune.proposals import Proposals
-from dgm_ray.tune.results import write_best, write_imputation, write_missing, write_results
+from dgm_ray.tune.results import write_best, write_imputation, write_missing, write_results, write_scores, write_winner
 from dgm_ray.tune.search import param_space
 from dgm_ray.tune.study import Study
 from dgm_ray.tune.tracking.tracker import Tracker, TrackingCallback, environment
@@ -134,6 +136,8 @@ def search(
     write_results(study, place, outcomes)
     report = write_best(study, data, place, outcomes)
     write_imputation(place, report)
+    write_winner(place, data, report)
+    write_scores(place, means, report)
     place.publish()
     return Found(outcomes, means, report, watch.received)
 
@@ -162,7 +166,8 @@ def _fit(
         Trial, plan=study.plan, table=shared.for_trials, gpu=resources.gpu, workers=resources.workers
     )
     trainable = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles(resources)))
-    callbacks = [watch, tracking, shown, collector, *([patience] if patience else [])]
+    history = History()
+    callbacks = [watch, tracking, shown, collector, history, *([patience] if patience else [])]
     if place.mirror:
         callbacks.append(Publisher(place.publish))
     run_config = tune.RunConfig(
@@ -207,6 +212,7 @@ def _fit(
         shown.stop()
     proposals.settle()
     collector.collect()
+    history.write(place)
     outcomes = [outcome(trial) for trial in watch.trials]
     tracking.finish(outcomes)
     if patience and patience.over:
@@ -216,7 +222,10 @@ def _fit(
 
 
 def _open(tracker: Tracker, study: Study, data: Prepared, place: Place, more: Mapping[str, str]) -> None:
-    tags = environment() | {"task": study.plan.template["task"]}
+    found = environment()
+    if not place.environment.exists():
+        write_json(place.environment, found)
+    tags = found | {"task": study.plan.template["task"]}
     tags |= {"study": place.location, "mechanism": study.mechanism, **more}
     tracker.open_study(place.folder.name, study.resolved() | {"trials": study.trials}, tags, resume=place.resume)
     tracker.log_study(write_missing(data, place), {})

@@ -86,20 +86,26 @@ def _below(folder: Path) -> list[Path]:
 def _read(folder: Path) -> Found:
     if not (folder / "study.json").is_file():
         return _benchmark(folder)
+    written = read_study(folder)
+    space, metric = written["space"], written["settings"]["metric"]
+    if "imputers" in space:
+        return _comparison(folder, space, metric, case_of({"factory": "CellHoldout", "arguments": space["data"]}))
+    return _study(folder, space, case_of(space["trial"]["arguments"]["data"]))
+
+
+def read_study(folder: Path) -> dict[str, Any]:
+    """Return a folder's study.json: ``space`` and ``settings``. Raises StudyError if a study did not write it."""
     settings = folder / "study.json"
     try:
-        written = json.loads(settings.read_text(encoding="utf-8"))
-        space, metric = written["space"], written["settings"]["metric"]
-        is_comparison = "imputers" in space
-        data = space["data"] if is_comparison else space["trial"]["arguments"]["data"]
-    except (ValueError, KeyError, TypeError) as error:
+        written: dict[str, Any] = json.loads(settings.read_text(encoding="utf-8"))
+        space, _ = written["space"], written["settings"]["metric"]
+        _ = space["data"] if "imputers" in space else space["trial"]["arguments"]["data"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudyError(str(settings), f"was not written by a study ({type(error).__name__}: {error})") from None
-    if is_comparison:
-        return _comparison(folder, space, metric, case_of({"factory": "CellHoldout", "arguments": data}))
-    return _study(folder, space, case_of(data))
+    return written
 
 
-def _table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
+def read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     """Read a table. Raises StudyError for one that is not there yet, or is not as it should be."""
     if not path.is_file():
         raise StudyError(str(path.parent), f"has not ended: there is no {path.name} yet")
@@ -115,7 +121,7 @@ def _table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
 def _benchmark(folder: Path) -> Found:
     return Found(
         benchmark_scores(
-            _table(folder / "results.parquet", ("dataset", "mechanism", "rate", "seed", "imputer")), folder
+            read_table(folder / "results.parquet", ("dataset", "mechanism", "rate", "seed", "imputer")), folder
         )
     )
 
@@ -146,7 +152,7 @@ def _comparison(folder: Path, space: Mapping[str, Any], metric: str, case: Mappi
             found.searches += _search(folder / name, name, changes, metric, case)
     baseline = next((row["best"] for row in found.searches if row["method"] == BASELINE), float("nan"))
     found.searches = [row | {"baseline": baseline} for row in found.searches if row["method"] != BASELINE]
-    repeats = _table(folder / REPEATS, ("imputer", "seed", "validation", "test", "seconds", "error"))
+    repeats = read_table(folder / REPEATS, ("imputer", "seed", "validation", "test", "seconds", "error"))
     measure = metric.removeprefix("val_")
     for row in repeats.to_dict("records"):
         found.scores.append(
@@ -178,7 +184,7 @@ def kind_of(imputer: str, changes: Mapping[str, Any]) -> str:
 def _search(
     folder: Path, name: str, changes: Mapping[str, Any], metric: str, case: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    table = _table(folder / "results.parquet", ("trial", "status", "configuration"))
+    table = read_table(folder / "results.parquet", ("trial", "status", "configuration"))
     if metric not in table:
         return
     arguments = imputer_configuration(name)["arguments"]
@@ -215,7 +221,7 @@ def _at(node: Any, place: Sequence[str]) -> Any:
 
 def _study(folder: Path, space: Mapping[str, Any], case: Mapping[str, str]) -> Found:
     """Read a study: its best trial, or each of the best's seeds; its trials that failed are its search's."""
-    table = _table(folder / "results.parquet", ("trial", "status", "reason", "seconds", "configuration"))
+    table = read_table(folder / "results.parquet", ("trial", "status", "reason", "seconds", "configuration"))
     trial = space["trial"]
     best = table.iloc[0].to_dict()  # they stand best first
     measured = [name for name in table if name.startswith("val_") and not name.endswith("_std")]
