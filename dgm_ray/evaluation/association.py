@@ -12,8 +12,8 @@ Array = NDArray[Any]
 def associations(table: pd.DataFrame) -> pd.DataFrame:
     """Return the association of each pair of columns, a square table; rows without one of both cells are left out.
 
-    Two columns of numbers: Pearson's correlation, in [-1, 1]. A column of numbers and another: the correlation ratio, in
-    [0, 1]. Two others: Cramér's V, in [0, 1]. NaN where a column has but one value.
+    Two columns of numbers: Pearson's correlation, in [-1, 1]. A column of numbers and another: the correlation ratio,
+    in [0, 1]. Two others: Cramér's V, in [0, 1]. NaN where a column has but one value.
     """
     kinds = [pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]
     cells = [

@@ -88,8 +88,8 @@ def write_winner(place: Place, data: Prepared, report: FinalReport) -> None:
     """Write some test rows in the user's units: of each variable the true cell, whether it was hidden, and what the
     winner made of it; beside them rows that it generated, which have nothing to do with those.
 
-    Columns are ``true:NAME``, ``hidden:NAME``, ``completed:NAME`` and ``generated:NAME``; categories are text. Of a wide
-    table it is the WIDEST variables with the largest errors.
+    Columns are ``true:NAME``, ``hidden:NAME``, ``completed:NAME`` and ``generated:NAME``; categories are text. Of a
+    wide table it is the WIDEST variables with the largest errors.
     """
     place.winner.unlink(missing_ok=True)
     rows = report.rows

@@ -29,9 +29,11 @@ from dgm_ray.tune.journal import Decisions
 from dgm_ray.tune.kept import Collector, trial_name
 from dgm_ray.tune.observer import Observer, Publisher
 from dgm_ray.tune.outcomes import Outcome, best_first, outcome_of
+from dgm_ray.tune.parallel import one_line
 from dgm_ray.tune.patience import Patience, Stopper
 from dgm_ray.tune.place import Place
 from dgm_ray.tune.proposals import Proposals
+from dgm_ray.tune.report.study_page import write_report
 from dgm_ray.tune.results import write_best, write_imputation, write_missing, write_results, write_scores, write_winner
 from dgm_ray.tune.search import param_space
 from dgm_ray.tune.study import Study
@@ -103,6 +105,7 @@ def run_study(study: Study, data: Prepared, place: Place, console: Console, star
     print_summary(console, study.plan, found.outcomes, found.means)
     for winner in best_first(found.outcomes)[:1]:
         print_report(console, found.report, winner.number, place.found(place.imputation))
+    write_page(place, console)
     close(tracker, study, place, found)
     _print_files(console, place, tracker, time.monotonic() - started)
     return 128 + found.signal if found.signal else 0
@@ -221,6 +224,17 @@ def _fit(
     return outcomes
 
 
+def write_page(place: Place, console: Console) -> None:
+    """Write the study's page; all else is there without it, so an error is but said."""
+    place.report.unlink(missing_ok=True)  # of the study before it was resumed
+    try:
+        write_report(place)
+    except Exception as error:
+        line = f"warning: there is no {place.report.name} ({one_line(error)})"
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    place.publish()
+
+
 def _open(tracker: Tracker, study: Study, data: Prepared, place: Place, more: Mapping[str, str]) -> None:
     found = environment()
     if not place.environment.exists():
@@ -239,7 +253,7 @@ def close(tracker: Tracker, study: Study, place: Place, found: Found) -> None:
     for one in ranked[: study.settings.keep]:
         if one.checkpoint:
             tracker.log_file(place.local(f"{one.checkpoint}/{CHECKPOINT}"), one.trial_id, "checkpoint")
-    for path in (place.best, place.table, place.text, place.imputation):
+    for path in (place.best, place.table, place.text, place.imputation, place.report):
         if path.exists():
             tracker.log_file(path)
     figures = {f"baseline_{name}": value for name, value in found.means.items()} | found.report.metrics()
@@ -250,7 +264,8 @@ def close(tracker: Tracker, study: Study, place: Place, found: Found) -> None:
 
 def _print_files(console: Console, place: Place, tracker: Tracker, seconds: float) -> None:
     best = [f"best: {place.found(place.best)}", repeat_line(place)] if place.best.exists() else []
-    print_lines(console, place, tracker, [*best, f"all trials: {place.found(place.table)}"], seconds)
+    page = [f"report: {place.found(place.report)}"] if place.report.exists() else []
+    print_lines(console, place, tracker, [*best, *page, f"all trials: {place.found(place.table)}"], seconds)
 
 
 def repeat_line(place: Place) -> str:

@@ -9,7 +9,7 @@ from dgm_ray.space import LISTED, Draw
 from dgm_ray.tune.plan import encoded
 
 LEAST_TRIALS = 10
-TREES, SHUFFLES = 100, 10
+TREES, SHUFFLES = 100, 5
 
 
 class Importance(NamedTuple):
@@ -33,16 +33,22 @@ def position(draw: Draw, value: Any) -> float:
 def importance(draws: Mapping[str, Draw], values: Sequence[Mapping[str, Any]], scores: Sequence[float]) -> Importance:
     """Return how much each draw decides about the rank of a trial. values: of each trial, by label.
 
-    Permutation importance (Breiman 2001, doi 10.1023/A:1010933404324) of scikit-learn's random forest over the draws'
-    positions; it foretells ranks, so a trial that diverged does not outweigh all others.
+    A random forest foretells ranks from the draws' positions; a draw's importance is how much of its R² is lost when
+    the draw's values are shuffled (Breiman 2001, doi 10.1023/A:1010933404324). Of ranks, so that a trial that diverged
+    does not outweigh all others. All shuffles are foretold at once: scikit-learn's own function takes a second.
     """
     from sklearn.ensemble import RandomForestRegressor
-    from sklearn.inspection import permutation_importance
 
     ranks = np.argsort(np.argsort(scores, kind="stable"), kind="stable") / max(len(scores) - 1, 1)
     features = np.array([[position(draw, one[label]) for label, draw in draws.items()] for one in values])
     forest = RandomForestRegressor(TREES, oob_score=True, random_state=0, min_samples_leaf=2).fit(features, ranks)
-    lost = permutation_importance(forest, features, ranks, n_repeats=SHUFFLES, random_state=0).importances_mean
-    lost = np.clip(lost, 0, None) / (np.clip(lost, 0, None).sum() or 1.0)
-    order = sorted(zip(draws, map(float, lost), strict=True), key=lambda pair: -pair[1])
+    random = np.random.default_rng(0)
+    shuffled = np.tile(features, (len(draws), SHUFFLES, 1, 1))  # (draws, shuffles, trials, draws)
+    for index in range(len(draws)):
+        shuffled[index, :, :, index] = random.permuted(shuffled[index, :, :, index], axis=1)
+    foretold = forest.predict(shuffled.reshape(-1, len(draws))).reshape(len(draws), -1)
+    errors = ((foretold - np.tile(ranks, SHUFFLES)) ** 2).mean(axis=1)  # (draws,)
+    lost = np.clip(errors - ((forest.predict(features) - ranks) ** 2).mean(), 0, None)
+    shares = lost / (lost.sum() or 1.0)
+    order = sorted(zip(draws, map(float, shares), strict=True), key=lambda pair: -pair[1])
     return Importance(dict(order), float(forest.oob_score_))

@@ -25,6 +25,8 @@ p { max-width: 48rem; } .note { color: var(--faint); font-size: .9rem; margin: .
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; } td.long { white-space: normal; text-align: left; }
+.texts th, .texts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.texts td:first-child { white-space: nowrap; overflow-wrap: normal; } .wide { margin: .8rem 0; }
 mark { color: inherit; background: color-mix(in srgb, var(--accent) 22%, transparent); padding: 0 .2rem; }
 a { color: var(--accent); } figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; color: var(--text); }
 """
@@ -48,9 +50,10 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts, which the first column names the rows of."""
+    """A table of texts, which the first column names the rows of. texts: to be read, so they begin at the left."""
 
     cells: pd.DataFrame
+    texts: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,8 @@ def _html(block: Block) -> str:
         return f"<ul>{links}</ul>"
     head = "".join(f"<th>{escape(str(column))}</th>" for column in block.cells.columns)
     rows = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in block.cells.to_numpy())
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
+    kind = ' class="texts"' if block.texts else ""
+    return f'<div class="wide"><table{kind}><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
 
 
 def _cell(value: object) -> str:

@@ -44,7 +44,7 @@ def read_all(studies: Sequence[str]) -> Found:
     Raises ConfigurationError for one that is not there, StudyError for one that another program wrote.
     """
     found = Found()
-    for folder in [one for study in studies for one in _folders(study)] if studies else _below(RESULTS):
+    for folder in [one for study in studies for one in folders_of(study)] if studies else below(RESULTS):
         try:
             read = _read(folder)
         except DGMError as error:
@@ -56,20 +56,26 @@ def read_all(studies: Sequence[str]) -> Found:
         found.searches += read.searches
         found.left_out += read.left_out
     if not found.scores and not found.left_out:
-        rule = "there is no study, comparison or benchmark here: name their folders, or run one first"
-        raise StudyError(str(RESULTS), rule)
+        raise nothing_there()
     return found
 
 
-def _folders(study: str) -> list[Path]:
+def nothing_there() -> StudyError:
+    """Return what is said where there is nothing to read."""
+    rule = "there is no study, comparison or benchmark here: name their folders, or run one first"
+    return StudyError(str(RESULTS), rule)
+
+
+def folders_of(study: str) -> list[Path]:
+    """Return the folders that a name means: one of a study, comparison or benchmark, or those in it."""
     folder = Path(study) if Path(study).is_dir() else RESULTS / study
     if not folder.is_dir():
-        known = [path.name for path in _below(RESULTS)]
-        rule = f"there is no such folder, nor is it in {RESULTS}{nearest(study, [*known, *map(str, _below(RESULTS))])}"
+        known = [path.name for path in below(RESULTS)]
+        rule = f"there is no such folder, nor is it in {RESULTS}{nearest(study, [*known, *map(str, below(RESULTS))])}"
         raise ConfigurationError("STUDY", f"{rule}; there {'is' if len(known) == 1 else 'are'} {known}", study)
     if _is_one(folder):
         return [folder]
-    if inner := _below(folder):
+    if inner := below(folder):
         return inner
     rule = "is no folder of a study, a comparison (they have a study.json) or a benchmark (it has a runs.jsonl)"
     raise StudyError(str(folder), rule)
@@ -79,7 +85,8 @@ def _is_one(folder: Path) -> bool:
     return (folder / "study.json").is_file() or (folder / "runs.jsonl").is_file()
 
 
-def _below(folder: Path) -> list[Path]:
+def below(folder: Path) -> list[Path]:
+    """Return the folders of studies, comparisons and benchmarks in a folder."""
     return sorted(one for one in folder.iterdir() if one.is_dir() and _is_one(one)) if folder.is_dir() else []
 
 

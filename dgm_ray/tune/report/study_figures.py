@@ -34,6 +34,8 @@ def number(value: float) -> str:
 
 def trials_in_order(numbers: Sequence[int], scores: Sequence[float], metric: str) -> "Figure":
     """Return the trials' scores by number, with the best so far. NaN: a trial that cannot win, a cross at the top."""
+    from matplotlib.ticker import MaxNLocator
+
     with figure(2.9) as drawn:
         axes = _axes(drawn, 2.9)
         values = np.asarray(scores, dtype=float)
@@ -52,7 +54,7 @@ def trials_in_order(numbers: Sequence[int], scores: Sequence[float], metric: str
         axes.plot(places, best, label="best so far", **style)
         axes.set_xlabel("trial")
         axes.set_ylabel(metric)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return drawn
 
@@ -69,7 +71,10 @@ def _top(values: Any) -> float:
 def parallel_coordinates(
     draws: Mapping[str, Draw], values: Sequence[Mapping[str, Any]], scores: Sequence[float], metric: str
 ) -> "Figure":
-    """Return a line for each trial over its draws, one below the other, and its score; the best are the darkest."""
+    """Return a line for each trial over its draws, one below the other, and its score; the better, the stronger."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import to_rgba
+
     labels, row = list(draws), 0.42
     height = row * (len(labels) + 1) + 0.5
     order = sorted(range(len(scores)), key=lambda index: -scores[index])
@@ -84,14 +89,16 @@ def parallel_coordinates(
         axes.tick_params(length=0)
         for level in range(len(labels) + 1):
             axes.plot([0, 1], [level, level], color=LINE, linewidth=1, zorder=1)
-        for place, index in enumerate(order):
+        lines = []
+        for index in order:
             at = [position(draws[label], values[index][label]) for label in labels]
             at.append((min(scores[index], top) - low) / (top - low) if top > low else 0.0)
-            share = (place + 1) / len(order)  # 1: the best
-            best = place == len(order) - 1
-            alpha = 1.0 if best else 0.08 + 0.6 * share**2
-            width = 2.4 if best else 1.0
-            axes.plot(at, range(len(at)), color=ACCENT, alpha=alpha, linewidth=width, zorder=4 if best else 3)
+            lines.append(np.column_stack([at, range(len(at))]))
+        shares = (np.arange(len(order)) + 1) / len(order)  # 1: the best
+        colours = [to_rgba(ACCENT, 0.08 + 0.6 * share**2) for share in shares[:-1]] + [to_rgba(ACCENT)]
+        axes.add_collection(
+            LineCollection(lines, colors=colours, linewidths=[*[1.0] * (len(order) - 1), 2.4], zorder=3)
+        )
         for level, label in enumerate(labels):
             _ends(axes, draws[label], level)
         for share, value, side in ((0, low, "left"), (1, top, "right")):
@@ -128,6 +135,8 @@ def learning_curves(history: pd.DataFrame, columns: Sequence[str], best: Sequenc
 
     history: ``trial``, ``epoch`` and the columns, NaN where not measured.
     """
+    from matplotlib.ticker import MaxNLocator
+
     across = 2
     down = math.ceil(len(columns) / across)
     height = 1.9 * down + 0.2
@@ -136,11 +145,14 @@ def learning_curves(history: pd.DataFrame, columns: Sequence[str], best: Sequenc
     with figure(height) as drawn:
         all_axes = drawn.subplots(down, across, squeeze=False)
         for axes, column in zip(all_axes.flat, columns, strict=False):
-            groups = dict(tuple(history[["trial", "epoch", column]].dropna().groupby("trial")))
-            for trial in [*kept, *reversed(best)]:
-                if trial in groups:
-                    _curve(axes, groups[trial], column, best.index(trial) if trial in best else None)
+            rows = history[["trial", "epoch", column]].dropna()
+            _thin(axes, rows[rows["trial"].isin(kept)], column)
+            for place, trial in reversed(list(enumerate(best))):
+                own = rows[rows["trial"] == trial]
+                if len(own):
+                    _curve(axes, own, column, place)
             axes.set_title(column, size=9, loc="left")
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
             _keep_in_sight(axes, history[column].to_numpy(dtype=float))
         for axes in all_axes.flat[len(columns) :]:
             axes.set_axis_off()
@@ -153,18 +165,29 @@ def learning_curves(history: pd.DataFrame, columns: Sequence[str], best: Sequenc
         return drawn
 
 
-def _curve(axes: "Axes", rows: pd.DataFrame, column: str, place: int | None) -> None:
-    rows = rows.iloc[:: max(1, math.ceil(len(rows) / POINTS))]
-    style: dict[str, Any] = {"marker": "o" if len(rows) == 1 else "", "markersize": 3}
-    if place is None:
-        axes.plot(rows["epoch"], rows[column], color=FAINT, linewidth=0.6, alpha=0.5, zorder=2, **style)
-        return
+def _thin(axes: "Axes", rows: pd.DataFrame, column: str) -> None:
+    """Draw the curves of all these trials as one line that is broken between them."""
+    parts = [_fewer(one[["epoch", column]].to_numpy(float)) for _, one in rows.groupby("trial")]
+    gap = np.full((1, 2), np.nan)
+    points = np.concatenate([gap, *(part for one in parts for part in (one, gap))])
+    axes.plot(points[:, 0], points[:, 1], color=FAINT, linewidth=0.6, alpha=0.5, zorder=2)
+    single = [one[0] for one in parts if len(one) == 1]
+    if single:
+        across, up = np.array(single).T
+        axes.scatter(across, up, color=FAINT, s=8, alpha=0.5, zorder=2)
+
+
+def _curve(axes: "Axes", rows: pd.DataFrame, column: str, place: int) -> None:
+    points = _fewer(rows[["epoch", column]].to_numpy(float))
     text = f"{rows['trial'].iloc[0]:03d}" + (", best" if place == 0 else "")
-    dashes = ("-", "--", ":")[min(place, 2)]
-    width = 1.8 if place == 0 else 1.2
-    axes.plot(
-        rows["epoch"], rows[column], color=ACCENT, linewidth=width, linestyle=dashes, zorder=4, label=text, **style
-    )
+    style: dict[str, Any] = {"linestyle": ("-", "--", ":")[min(place, 2)], "linewidth": 1.8 if place == 0 else 1.2}
+    style |= {"marker": "o", "markersize": 3} if len(points) == 1 else {}
+    axes.plot(points[:, 0], points[:, 1], color=ACCENT, zorder=4, label=text, **style)
+
+
+def _fewer(points: Any) -> Any:
+    """Return at most POINTS of the points of a curve, (points, 2), the last among them."""
+    return points[:: -max(1, math.ceil(len(points) / POINTS))][::-1]
 
 
 def _keep_in_sight(axes: "Axes", values: Any) -> None:
@@ -174,7 +197,7 @@ def _keep_in_sight(axes: "Axes", values: Any) -> None:
         return
     low, lower, upper, high = np.quantile(found, [0, 0.25, 0.75, 1])
     spread = (upper - lower) or 1.0
-    bottom, top = max(low, lower - 6 * spread), min(high, upper + 6 * spread)
+    bottom, top = max(low, lower - 10 * spread), min(high, upper + 10 * spread)
     axes.set_ylim(bottom - 0.05 * (top - bottom or 1), top + 0.05 * (top - bottom or 1))
 
 
@@ -236,7 +259,8 @@ def _histogram(axes: "Axes", true: pd.Series, made: pd.Series, label: str) -> No
     one, other = as_numbers(true).to_numpy(), as_numbers(made).to_numpy()
     low, high = float(one.min()), float(one.max())
     span = (high - low) or 1.0
-    edges = np.linspace(low - 0.1 * span, high + 0.1 * span, 25)  # what was made beyond stands at the ends
+    bins = int(np.clip(2 * np.sqrt(min(len(one), len(other))), 6, 24))
+    edges = np.linspace(low - 0.1 * span, high + 0.1 * span, bins + 1)  # what was made beyond stands at the ends
     shares = [np.histogram(np.clip(part, edges[0], edges[-1]), edges)[0] / max(len(part), 1) for part in (one, other)]
     axes.stairs(shares[0], edges, fill=True, color=FAINT, alpha=0.45, label="true")
     axes.stairs(shares[1], edges, color=ACCENT, linewidth=1.3, label=label)
@@ -259,8 +283,10 @@ def _shares(axes: "Axes", true: pd.Series, made: pd.Series, label: str) -> None:
     places, shares = np.arange(len(counts)), counts.to_numpy()
     axes.bar(places, shares[:, 0], width=0.8, color=FAINT, alpha=0.45, label="true")
     axes.bar(places, shares[:, 1], width=0.8, fill=False, edgecolor=ACCENT, linewidth=1.3, label=label)
-    room = max(3, 26 // len(counts))
-    axes.set_xticks(places, [text if len(text := str(name)) <= room else f"{text[: room - 1]}…" for name in counts.index])
+    room = max(3, 20 // len(counts))
+    axes.set_xticks(
+        places, [text if len(text := str(name)) <= room else f"{text[: room - 1]}…" for name in counts.index]
+    )
 
 
 def matrices(true: pd.DataFrame, made: pd.DataFrame, label: str) -> "Figure":

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from rich.console import Console
 
-from dgm_ray.errors import StudyError
+from dgm_ray.errors import DGMError, StudyError
 from dgm_ray.evaluation.association import associations
 from dgm_ray.evaluation.final_report import METRICS
 from dgm_ray.evaluation.generation import wasserstein
@@ -24,7 +25,16 @@ from dgm_ray.tune.report.figures import svg_of
 from dgm_ray.tune.report.importance import LEAST_TRIALS, importance
 from dgm_ray.tune.report.leaderboard import page_of
 from dgm_ray.tune.report.page import Block, Figure, Heading, Links, Marked, Page, Paragraph, Table
-from dgm_ray.tune.report.scores import FAILED, case_of, read_study, read_table
+from dgm_ray.tune.report.scores import (
+    FAILED,
+    RESULTS,
+    below,
+    case_of,
+    folders_of,
+    nothing_there,
+    read_study,
+    read_table,
+)
 from dgm_ray.tune.report.study_figures import (
     as_numbers,
     bars,
@@ -41,6 +51,24 @@ from dgm_ray.tune.report.study_figures import (
 FIRST, CURVES, HIGHLIGHTED = 5, 8, 3  # trials in a table, curves, trials that stand out in them
 VARIABLES, IN_MATRIX = 24, 20
 ROWS, COLUMNS = 8, 8  # of completed rows
+
+
+def report(studies: Sequence[str], console: Console) -> None:
+    """Write the pages of some studies, folders or names below ./results, or else of all there, and print their paths.
+
+    Raises ConfigurationError or StudyError for one that was named and has no page; of all, it is said.
+    """
+    folders = [one for study in studies for one in folders_of(study)] if studies else below(RESULTS)
+    if not folders:
+        raise nothing_there()
+    for folder in folders:
+        try:
+            line = str(write_report(folder))
+        except DGMError as error:
+            if len(folders) == 1 or str(folder) in studies:
+                raise
+            line = f"left out: {error}"
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def write_report(place: Place | Path) -> Path:
@@ -187,7 +215,7 @@ class StudyPage:
                 if part.notna().any()
             )
         for name in ("search", "scheduler", "stop"):
-            if name in settings and settings[name]:
+            if settings.get(name):
                 rows[name] = _said(settings[name])
         rows["metric"] = self._metric
         rows["trials"] = f"{len(left.trials)}, samples: {settings['samples']}"
@@ -196,10 +224,10 @@ class StudyPage:
         first = arguments["seed"] if "seed" in arguments else 0
         own = f"{first} to {first + left.plan.seeds - 1}" if left.plan.seeds > 1 else str(first)
         rows["seeds"] = f"search {settings['seed']}, trials {own}"
-        blocks: list[Block] = [Heading("What was searched"), Table(_pairs(rows))]
+        blocks: list[Block] = [Heading("What was searched"), Table(_pairs(rows), texts=True)]
         if left.draws:
             draws = {label: f"{draw.distribution} {_options(draw)}" for label, draw in left.draws.items()}
-            return [*blocks, Table(_pairs(draws, "draw", "of"))]
+            return [*blocks, Table(_pairs(draws, "draw", "of"), texts=True)]
         return [*blocks, Paragraph("Nothing was drawn.", note=True)]
 
     def _trials(self) -> list[Block]:
@@ -230,7 +258,9 @@ class StudyPage:
         blocks: list[Block] = [Heading("Knobs")]
         drawn = parallel_coordinates(left.draws, values, scores, self._metric)
         blocks += [Figure(svg_of(drawn, f"{len(scores)} trials: what was drawn, and {self._metric}"))]
-        blocks += [Paragraph("A line is a trial; the darker, the better; the widest is the best.", note=True)]
+        blocks += [
+            Paragraph("A line is a trial: the stronger its colour, the better; the widest is the best.", note=True)
+        ]
         if len(scores) < LEAST_TRIALS:
             rule = f"Too few to say which knob matters: it takes {LEAST_TRIALS} trials with a score, and there are "
             return [*blocks, Paragraph(f"{rule}{len(scores)}.", note=True)]
@@ -293,13 +323,15 @@ class StudyPage:
         if table is None:
             return [heading, Paragraph("The winner's test cells have no imputation to be scored.", note=True)]
         worst = table.iloc[:VARIABLES]
-        columns = [worst[name].tolist() for name in ("variable", "rmse", "means_and_modes_rmse")]
-        drawn = errors_by_variable(*columns, "RMSE of hidden test cells, scaled to [0, 1]")
+        names, errors, means = (worst[name].tolist() for name in ("variable", "rmse", "means_and_modes_rmse"))
+        drawn = errors_by_variable(names, errors, means, "RMSE of hidden test cells, scaled to [0, 1]")
         text = f"RMSE of {len(worst)} variables; the largest: {worst['variable'].iloc[0]} {worst['rmse'].iloc[0]:.3g}"
         shown = worst[["variable", "kind", "cells", "rmse", "means_and_modes_rmse", "nrmse", "user_rmse", "accuracy"]]
         shown = shown.rename(columns={"means_and_modes_rmse": "of means and modes", "user_rmse": "in your units"})
         shown = shown.loc[:, shown.notna().any()].map(_number)
-        note = f"The {len(worst)} of {len(table)} variables with the largest RMSE; all are in imputation.csv."
+        note = "Largest RMSE first."
+        if len(worst) < len(table):
+            note = f"The {len(worst)} of {len(table)} variables with the largest RMSE; all are in imputation.csv."
         return [heading, Figure(svg_of(drawn, text)), Paragraph(note, note=True), Table(shown)]
 
     def _rows(self) -> list[Block]:
@@ -316,8 +348,8 @@ class StudyPage:
             blocks += self._against(parts["true"], parts["generated"], "generated")
         if "completed" in parts:
             hidden = parts["hidden"]
-            of_hidden = (parts[part].where(hidden) for part in ("true", "completed"))
-            blocks += self._against(*of_hidden, "imputed", whole=None if "generated" in parts else parts)
+            true, made = (parts[part].where(hidden) for part in ("true", "completed"))
+            blocks += self._against(true, made, "imputed", whole=None if "generated" in parts else parts)
             blocks += _sample(winner["row"], parts)
         return blocks
 
@@ -335,8 +367,8 @@ class StudyPage:
         worst = sorted(known, key=lambda column: -known[column])[:most]
         drawn = marginals({column: (true[column], made[column]) for column in worst}, name)
         text = f"distance: {_listed({column: known[column] for column in worst[:5]})}"
-        said = f"The {len(worst)} of {len(known)} variables that differ most, worst first: Wasserstein distance over the "
-        said += "true range, or total variation of categories."
+        which = f"The {len(worst)} of {len(known)} variables that differ most, w" if len(worst) < len(known) else "W"
+        said = f"{which}orst first: Wasserstein distance over the true range, or total variation of categories."
         blocks: list[Block] = [heading, Figure(svg_of(drawn, text)), Paragraph(said, note=True)]
         if name == "imputed" and whole is None:
             return blocks
@@ -348,8 +380,8 @@ class StudyPage:
         gap = float(np.nanmean(np.abs((other - one).to_numpy()[np.triu_indices(len(chosen), 1)])))
         label = "generated" if name == "generated" else "completed"
         said = (
-            "Associations: Pearson's correlation of two numbers, correlation ratio of a number and a category, Cramér's V "
-            f"of two categories; blue: positive, orange: negative. Mean difference {gap:.3g}."
+            "Associations: Pearson's correlation of two numbers, correlation ratio of a number and a category, "
+            f"Cramér's V of two categories; blue: positive, orange: negative. Mean difference {gap:.3g}."
         )
         return [*blocks, Figure(svg_of(matrices(one, other, label), said)), Paragraph(said, note=True)]
 
@@ -367,7 +399,7 @@ class StudyPage:
             rows |= {"rows per second": f"{rates.median():.3g} (median)"} if len(rates) else {}
         held = self._left.settings["resources"]
         rows["held by a trial"] = ", ".join(f"{name} {value}" for name, value in held.items() if value)
-        blocks: list[Block] = [Heading("Resources"), Table(_pairs(rows))]
+        blocks: list[Block] = [Heading("Resources"), Table(_pairs(rows), texts=True)]
         by_status = trials.groupby("status")["seconds"].agg(["size", "sum"]).sort_values("sum", ascending=False)
         went = pd.DataFrame({"the time went into trials that": by_status.index, "n": by_status["size"].to_numpy()})
         went["seconds"] = [f"{one:.1f}" for one in by_status["sum"]]
@@ -382,7 +414,7 @@ class StudyPage:
         if not found:
             return [Heading("Environment"), Paragraph("There is no environment.json.", note=True)]
         shown = {name.removeprefix("version."): str(value) for name, value in found.items()}
-        return [Heading("Environment"), Table(_pairs(shown))]
+        return [Heading("Environment"), Table(_pairs(shown), texts=True)]
 
 
 _MEASURED = ("", "best epoch", "epochs", "seconds")
@@ -437,7 +469,7 @@ def _sample(row_ids: pd.Series, parts: Mapping[str, pd.DataFrame]) -> list[Block
                 text = Marked(f"{text} (was missing)")
             row[column] = text
         rows.append(row)
-    note = "Marked: what the winner put into cells that were hidden from it or missing. The columns are those with most."
+    note = "Marked: what the winner put into cells that were hidden from it or missing. Columns: those with most."
     return [Heading("Completed rows"), Table(pd.DataFrame(rows)), Paragraph(note, note=True)]
 
 
@@ -473,7 +505,9 @@ def _options(draw: Draw) -> str:
 def _said(node: Any) -> str:
     """Return plain data as people read it: ``MCAR``, ``ASHA(grace_period=4)``."""
     if isinstance(node, Mapping) and "factory" in node:
-        own = {key: value for key, value in (node["arguments"] if "arguments" in node else {}).items() if value is not None}
+        own = {
+            key: value for key, value in (node["arguments"] if "arguments" in node else {}).items() if value is not None
+        }
         return f"{node['factory']}({_said(own)})" if own else str(node["factory"])
     if isinstance(node, Mapping):
         return ", ".join(f"{key}={_said(value)}" for key, value in node.items())
