@@ -21,8 +21,8 @@ from dgm_ray.tasks.progress import some
 from dgm_ray.training import atomic, write_json
 from dgm_ray.tune.cluster import check_nodes, placed
 from dgm_ray.tune.comparison import Comparison
-from dgm_ray.tune.console import figure
 from dgm_ray.tune.data import Shared
+from dgm_ray.tune.live import figure
 from dgm_ray.tune.outcomes import best_first, reasons
 from dgm_ray.tune.parallel import Worker, one_line
 from dgm_ray.tune.place import Place

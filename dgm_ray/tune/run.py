@@ -27,6 +27,7 @@ from dgm_ray.tune.data import Shared
 from dgm_ray.tune.history import History
 from dgm_ray.tune.journal import Decisions
 from dgm_ray.tune.kept import Collector, trial_name
+from dgm_ray.tune.live import figure
 from dgm_ray.tune.observer import Observer, Publisher
 from dgm_ray.tune.outcomes import Outcome, best_first, outcome_of
 from dgm_ray.tune.parallel import one_line
@@ -39,6 +40,8 @@ from dgm_ray.tune.search import param_space
 from dgm_ray.tune.study import Study
 from dgm_ray.tune.tracking.tracker import Tracker, TrackingCallback, environment
 from dgm_ray.tune.trial import CHECKPOINT, Trial
+
+QUIET = ("best trial:", "best:", "report:", "leaderboard:")  # how the lines begin that --quiet leaves
 
 
 class Watch(Observer):
@@ -107,7 +110,7 @@ def run_study(study: Study, data: Prepared, place: Place, console: Console, star
         print_report(console, found.report, winner.number, place.found(place.imputation))
     write_page(place, console)
     close(tracker, study, place, found)
-    _print_files(console, place, tracker, time.monotonic() - started)
+    _print_files(console, place, tracker, study.plan.metric, found.outcomes, time.monotonic() - started)
     return 128 + found.signal if found.signal else 0
 
 
@@ -160,7 +163,13 @@ def _fit(
     def outcome(trial: RayTrial) -> Outcome:
         return outcome_of(trial, study.plan.metric, scheduler=scheduler)
 
-    shown = ConsoleCallback(console, study.plan.metric, study.trials, outcome, lines=lines)
+    drawn = study.plan.label("trial.arguments.epochs")
+
+    def epochs(trial: RayTrial) -> int:
+        return int(trial.config[drawn]) if drawn else study.epochs
+
+    name = "" if lines else place.folder.name
+    shown = ConsoleCallback(console, study.plan.metric, study.trials, outcome, epochs, name=name, lines=lines)
     tracking = TrackingCallback(tracker, outcome, mutated)
     collector = Collector(settings.keep, outcome)
     patience = Patience(settings.stop, lambda trial: outcome(trial).score) if settings.stop else None
@@ -262,8 +271,13 @@ def close(tracker: Tracker, study: Study, place: Place, found: Found) -> None:
     tracker.close("KILLED" if found.signal else "FINISHED")
 
 
-def _print_files(console: Console, place: Place, tracker: Tracker, seconds: float) -> None:
-    best = [f"best: {place.found(place.best)}", repeat_line(place)] if place.best.exists() else []
+def _print_files(
+    console: Console, place: Place, tracker: Tracker, metric: str, outcomes: Sequence[Outcome], seconds: float
+) -> None:
+    best = ["best trial: none has a score"]
+    for one in best_first(outcomes)[:1]:
+        best = [f"best trial: {one.number:03d}, {metric} {figure(one.score)}"]
+        best += [f"best: {place.found(place.best)}", repeat_line(place)]
     page = [f"report: {place.found(place.report)}"] if place.report.exists() else []
     print_lines(console, place, tracker, [*best, *page, f"all trials: {place.found(place.table)}"], seconds)
 
@@ -275,10 +289,12 @@ def repeat_line(place: Place) -> str:
 
 
 def print_lines(console: Console, place: Place, tracker: Tracker, lines: Sequence[str], seconds: float) -> None:
-    """Print what there is and how to go on, and where MLflow has it."""
+    """Print what there is and how to go on, and where MLflow has it; with --quiet what is best and a page alone."""
     problem = f"warning: MLflow has not got everything ({tracker.problem}); {place.location} has"
-    compare = f"compare them: {command('mlflow')} ui --backend-store-uri {place.tracking_uri}"
-    for line in [*([problem] if tracker.problem else []), *lines, compare, f"took {seconds:.1f} s"]:
+    more = [f"compare them: {command('mlflow')} ui --backend-store-uri {place.tracking_uri}", f"took {seconds:.1f} s"]
+    if console.quiet:
+        console.quiet, lines, more = False, [line for line in lines if line.startswith(QUIET)], []
+    for line in [*([problem] if tracker.problem else []), *lines, *more]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
