@@ -10,10 +10,11 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from dgm_ray.tasks.progress import some
+from dgm_ray.tasks.progress import short, some
 from dgm_ray.tune.outcomes import Outcome, best_first
 
 BEST = 3  # trials that are shown of those that ended
+GAP, LABEL = 2, 14  # columns between two of the table; of a draw's name
 RUNNING, AROUND = 12, 8  # rows at most, and lines of a terminal that are not for them
 
 
@@ -73,32 +74,36 @@ class Now:
         return f"{self.header}{'; running: ' if rows else ''}{', '.join(rows[:BEST])}{more}"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), expand=True)
-        table.add_column("", width=1)
-        for name in ("trial", "epoch", "now", "best"):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("drawn", no_wrap=True, overflow="ellipsis", ratio=1)
         room = max(1, min(RUNNING, options.size.height - AROUND))
-        rows = list(self.running.values())
-        for row in rows[:room]:
-            epochs = f"{row.epoch}/{row.of}"
-            table.add_row("", f"{row.number:03d}", epochs, *map(_measured, (row.now, row.best)), drawn(row.values))
-        if len(rows) > room:
-            table.add_row("", f"+{len(rows) - room}", "", "", "", "more run", style="dim")
-        for place, one in enumerate(self.best):
-            epochs = f"{one.best_epoch}/{one.epochs}"
-            mark = "*" if place == 0 else ""
-            table.add_row(mark, f"{one.number:03d}", epochs, "", figure(one.score), drawn(one.values), style="dim")
+        rows, best = list(self.running.values()), self.best
+        cells = [_cells("", one.number, one.epoch, one.of, one.now, one.best) for one in rows[:room]]
+        cells += [["", f"+{len(rows) - room}", "", "", ""]] if len(rows) > room else []
+        cells += [
+            _cells("*" * (one is best[0]), one.number, one.best_epoch, one.epochs, math.nan, one.score) for one in best
+        ]
+        values = [one.values for one in rows[:room]] + [{}] * (len(rows) > room) + [one.values for one in best]
+        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+        for name in _HEADS:
+            table.add_column(name, justify="right", no_wrap=True)
+        left = options.max_width - sum(max(map(len, column)) + GAP for column in zip(_HEADS, *cells, strict=True))
+        for label in dict.fromkeys(label for of_trial in values for label in of_trial):
+            shown = [figure(of_trial[label]) if label in of_trial else "" for of_trial in values]
+            head = short(label, max(LABEL, *map(len, shown)))
+            if (left := left - max(map(len, (head, *shown))) - GAP) < 0:
+                break
+            table.add_column(head, justify="right", no_wrap=True)
+            for own, text in zip(cells, shown, strict=True):
+                own.append(text)
+        for place, own in enumerate(cells):
+            table.add_row(*map(Text, own), style="dim" if place >= len(cells) - len(best) else "")
         yield Group(Text(self.header, style="bold", no_wrap=True, overflow="ellipsis"), table)
 
 
-def _measured(value: float) -> str:
-    return figure(value) if value == value else ""
+_HEADS = ["", "trial", "epoch", "now", "best"]
 
 
-def drawn(values: Mapping[str, Any]) -> Text:
-    """Return what was drawn, as long as it is."""
-    return Text("  ".join(f"{name} {figure(value)}" for name, value in values.items()))
+def _cells(mark: str, number: int, epoch: int, of: int, now: float, best: float) -> list[str]:
+    return [mark, f"{number:03d}", f"{epoch}/{of}", *(figure(one) if one == one else "" for one in (now, best))]
 
 
 def clock_time(seconds: float) -> str:

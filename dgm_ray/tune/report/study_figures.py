@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dgm_ray.space import Draw
+from dgm_ray.tasks.progress import short
 from dgm_ray.tune.plan import encoded
 from dgm_ray.tune.report.figures import ACCENT, FAINT, LINE, ROW, WIDTH, figure
 from dgm_ray.tune.report.importance import position
@@ -20,11 +21,6 @@ LONG = 34  # characters of a name beside an axis
 POINTS, LINES = 150, 60  # of a curve, of the curves beside the best
 BARS = 8  # categories; the others are one bar
 POSITIVE, NEGATIVE = (0.16, 0.45, 0.85), (0.86, 0.42, 0.12)  # of matrices: seen in light and in dark
-
-
-def short(text: str, most: int = LONG) -> str:
-    """Return a text of at most so many characters, whose beginning is left out if it is longer."""
-    return text if len(text) <= most else f"…{text[1 - most :]}"
 
 
 def number(value: float) -> str:
@@ -85,7 +81,7 @@ def parallel_coordinates(
         axes.set(xlim=(-0.03, 1.03), ylim=(len(labels) + 0.45, -0.45))
         axes.spines[:].set_visible(False)
         axes.set_xticks([])
-        axes.set_yticks(range(len(labels) + 1), [*map(short, labels), metric])
+        axes.set_yticks(range(len(labels) + 1), [*(short(label, LONG) for label in labels), metric])
         axes.tick_params(length=0)
         for level in range(len(labels) + 1):
             axes.plot([0, 1], [level, level], color=LINE, linewidth=1, zorder=1)
@@ -123,7 +119,7 @@ def bars(values: Mapping[str, float], label: str) -> "Figure":
     with figure(height) as drawn:
         axes = drawn.add_axes((0.34, 0.5 / height, 0.6, 1 - 0.6 / height))
         axes.barh(range(len(values)), list(values.values()), color=ACCENT, height=0.6)
-        axes.set_yticks(range(len(values)), [short(name) for name in values])
+        axes.set_yticks(range(len(values)), [short(name, LONG) for name in values])
         axes.invert_yaxis()
         axes.set_xlabel(label)
         axes.set_xlim(left=0)
@@ -210,7 +206,7 @@ def errors_by_variable(names: Sequence[str], errors: Sequence[float], means: Seq
         axes.hlines(places, errors, means, color=LINE, linewidth=2, zorder=1)
         axes.scatter(means, places, s=24, color=FAINT, marker="|", linewidths=2, zorder=2, label="means and modes")
         axes.scatter(errors, places, s=26, color=ACCENT, zorder=3, label="winner")
-        axes.set_yticks(places, [short(name) for name in names])
+        axes.set_yticks(places, [short(name, LONG) for name in names])
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.set_xlim(left=0)
         axes.set_xlabel(label)
