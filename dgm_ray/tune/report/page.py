@@ -70,8 +70,14 @@ class Links:
     paths: Mapping[str, str]
 
 
-class Marked(str):
-    """A cell of a table that stands out."""
+@dataclass(frozen=True)
+class Marked:
+    """A cell of a table that stands out. No text itself: pandas would turn it into its own."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 Block = Heading | Paragraph | Table | Figure | Links

@@ -183,8 +183,9 @@ class StudyPage:
         if not len(left.trials):
             return page.add(Paragraph("No trial was started."))
         page.add(*self._trials(), *self._knobs(), *self._curves())
-        page.add(*self._scores(), *self._variables(), *self._rows(), *self._resources())
-        return page.add(*self._environment())
+        if len(left.ranked):
+            page.add(*self._scores(), *self._variables(), *self._rows())
+        return page.add(*self._resources(), *self._environment())
 
     def _summary(self) -> list[Block]:
         left, means = self._left, self._left.json("scores.json")
@@ -192,14 +193,15 @@ class StudyPage:
             return [Paragraph(f"No trial has a {self._metric}, so none is the best.")]
         best = left.ranked.iloc[0]
         text = f"The best of {some(len(left.trials), 'trial')} is {best['trial']:03d}: {self._metric} "
-        text += f"{self._scored(best)} in epoch {best['best_epoch']}"
+        seeds = f" over {left.plan.seeds} seeds" if left.plan.seeds > 1 else ""
+        text += f"{self._scored(best)}{seeds} in epoch {best['best_epoch']}"
         if means and self._metric in means["means_and_modes"]:
             text += f"; means and modes have {_number(means['means_and_modes'][self._metric])}"
         return [Paragraph(f"{text}. Smaller is better.")]
 
     def _scored(self, row: Any) -> str:
         std = f"{self._metric}_std"
-        more = f" ± {_number(row[std])} over {self._left.plan.seeds} seeds" if std in row else ""
+        more = f" ± {row[std]:.2g}" if std in row and row[std] == row[std] else ""
         return f"{_number(row['score'])}{more}"
 
     def _searched(self) -> list[Block]:
@@ -309,8 +311,13 @@ class StudyPage:
             for name in METRICS.values()
             if f"test_{name}" in own
         ]
+        for row in rows:
+            if f"test_{row['']}_mean" in own:
+                mean, std = (own[f"test_{row['']}_{kind}"] for kind in ("mean", "std"))
+                row[f"test, {self._left.plan.seeds} seeds"] = f"{mean:.4g} ± {std:.2g}"
         tables: list[Block] = [Table(pd.DataFrame(rows))] if rows else []
         named = {f"{prefix}{name}" for prefix in (*parts.values(), "test_gap_") for name in METRICS.values()}
+        named |= {f"test_{name}_{kind}" for name in METRICS.values() for kind in ("mean", "std")}
         more = {name: _number(value) for name, value in own.items() if name not in named}
         if more:
             tables.append(Table(_pairs(more, "on test rows", "")))
@@ -459,15 +466,14 @@ def _sample(row_ids: pd.Series, parts: Mapping[str, pd.DataFrame]) -> list[Block
         return []
     rows = []
     for index in chosen:
-        row = {"row": str(row_ids[index])}
+        row: dict[str, str | Marked] = {"row": str(row_ids[index])}
         for column in columns:
             true, made = (parts[part].at[index, column] for part in ("true", "completed"))
-            text = _cell(made)
+            row[column] = _cell(made)
             if hidden.at[index, column]:
-                text = Marked(f"{text} (true {_cell(true)})")
+                row[column] = Marked(f"{row[column]} (true {_cell(true)})")
             elif pd.isna(true):
-                text = Marked(f"{text} (was missing)")
-            row[column] = text
+                row[column] = Marked(f"{row[column]} (was missing)")
         rows.append(row)
     note = "Marked: what the winner put into cells that were hidden from it or missing. Columns: those with most."
     return [Heading("Completed rows"), Table(pd.DataFrame(rows)), Paragraph(note, note=True)]
