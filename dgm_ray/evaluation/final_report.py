@@ -35,7 +35,8 @@ _GAPS = ("rmse", "mae", "accuracy")
 class ShownRows:
     """Some test rows for people to look at, scaled: each array is (rows, num_features).
 
-    row_ids: (rows,). truth: NaN where naturally missing. completed, generated: None where the model cannot.
+    row_ids: (rows,). truth: NaN where naturally missing. hidden_mask: what the model had to fill and has a truth, the
+    validation's cells too where these rows have some. completed, generated: None where the model cannot.
     """
 
     row_ids: NDArray[np.int64]
@@ -133,7 +134,8 @@ def final_report(training: Training, data: Prepared, device: torch.device) -> Fi
 def _rows(test: Scored, made: Floats | None, generated: Floats | None, seed: int) -> ShownRows:
     chosen = _some(np.arange(len(test.features)), ROWS, seed)
     parts = (None if part is None else part[chosen] for part in (made, generated))
-    return ShownRows(test.row_ids[chosen], test.truth[chosen], test.hidden_mask[chosen], *parts)
+    truth = test.truth[chosen]
+    return ShownRows(test.row_ids[chosen], truth, np.isnan(test.features[chosen]) & ~np.isnan(truth), *parts)
 
 
 def score_test_cells(training: Training, data: Prepared, device: torch.device) -> Figures:

@@ -52,8 +52,14 @@ def test_a_study_from_file_to_repeated_winner(
     assert best["expected"]["val_imputation_rmse"] == table["val_imputation_rmse"].iloc[0]
     assert best["arguments"]["epochs"] == table["epochs"].iloc[0]
 
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert f"The best of 4 trials is {table['trial'].iloc[0]:03d}" in page
+    assert "True against imputed cells" in page
+    assert json.loads((folder / "environment.json").read_text())["version.dgm_ray"]
+
     parent, trials, client = runs_of(tmp_path)
     assert len(trials) == 4
+    assert "report.html" in {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {run.info.status for run in [parent, *trials]} == {"FINISHED"}
     assert parent.data.metrics["best_val_imputation_rmse"] == table["val_imputation_rmse"].iloc[0]
     assert parent.data.metrics["baseline_val_imputation_rmse"] > 0
@@ -91,6 +97,18 @@ def test_a_study_from_file_to_repeated_winner(
     refused = command("dgm_ray.tune", path)
     assert refused.returncode == 2
     assert "--resume it, --overwrite it, or give another --name" in refused.stderr
+
+
+def test_a_quiet_study_says_what_is_best_and_where(
+    small: dict[str, Any], write: Write, command: Command, tmp_path: Path
+) -> None:
+    done = command("dgm_ray.tune", write(small), "--quiet", "--samples", 1)
+    folder = tmp_path / "results" / "small"
+    best, file, page = done.stdout.splitlines()
+    assert re.fullmatch(r"best trial: 000, val_imputation_rmse 0\.\d+", best)
+    assert (file, page) == (f"best: {folder / 'best.json'}", f"report: {folder / 'report.html'}")
+    wrong = command("dgm_ray.tune", tmp_path / "none.yaml", "--quiet")
+    assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
 
 
 def test_trials_that_diverge_do_not_end_the_study(
