@@ -207,6 +207,8 @@ class Compare:
         tracker = self._log(table, winner)
         page, searches = (self._place.found(folder / name) for name in ("leaderboard.html", "*/results.parquet"))
         lines = [f"leaderboard: {page}, .md, .parquet", f"searches: {searches}"]
+        if not self._place.mirror:
+            lines.append(f"a page about each search: {command('dgm-ray')} report {folder}")
         if winner is not None:
             row = table.iloc[0]
             lines = [

@@ -59,14 +59,13 @@ def test_a_study_from_file_to_repeated_winner(
 
     parent, trials, client = runs_of(tmp_path)
     assert len(trials) == 4
-    assert "report.html" in {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {run.info.status for run in [parent, *trials]} == {"FINISHED"}
     assert parent.data.metrics["best_val_imputation_rmse"] == table["val_imputation_rmse"].iloc[0]
     assert parent.data.metrics["baseline_val_imputation_rmse"] > 0
     assert "test_imputation_rmse" in parent.data.metrics
     assert re.fullmatch(r"[0-9a-f]{64}", parent.data.tags["data_hash"])
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    written = {"best.json", "imputation.csv", "missing.csv", "results.csv", "results.parquet"}
+    written = {"best.json", "imputation.csv", "missing.csv", "report.html", "results.csv", "results.parquet"}
     assert names == written | {"small.json", "study.json"}
     assert parent.data.metrics["test_gap_imputation_rmse"] == pytest.approx(
         parent.data.metrics["test_imputation_rmse"] - parent.data.metrics["best_val_imputation_rmse"]
