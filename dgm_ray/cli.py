@@ -302,6 +302,38 @@ def reproduce(
             raise SystemExit(1)
 
 
+@app.command()
+def report(
+    studies: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[STUDY]...",
+            help="Folders of studies and comparisons, or names below ./results; all of these by default.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write report.html into a study's folder: one page with figures that loads nothing, made from the folder alone.
+
+    What was searched, the trials, which knobs mattered, learning curves, errors by variable, true against generated
+    cells and their associations, some completed rows, what it took, and where it ran.
+
+    A study writes it at its end; this makes it again, as of a comparison, with a page for each of its imputers.
+
+    Examples:
+
+      dgm-ray report medgan
+
+      dgm-ray report results/medgan results/imputers
+    """
+    with one_line_errors():
+        from rich.console import Console
+
+        from dgm_ray.tune.report.study_page import report as write_reports
+
+        write_reports(studies or [], Console())
+
+
 @data.command("list")
 def list_names() -> None:
     """Print the names of the data sets."""

@@ -31,6 +31,21 @@ METRICS = {
 _GAPS = ("rmse", "mae", "accuracy")
 
 
+@dataclass(frozen=True, eq=False)
+class ShownRows:
+    """Some test rows for people to look at, scaled: each array is (rows, num_features).
+
+    row_ids: (rows,). truth: NaN where naturally missing. hidden_mask: what the model had to fill and has a truth, the
+    validation's cells too where these rows have some. completed, generated: None where the model cannot.
+    """
+
+    row_ids: NDArray[np.int64]
+    truth: Floats
+    hidden_mask: NDArray[np.bool_]
+    completed: Floats | None
+    generated: Floats | None
+
+
 @dataclass(frozen=True)
 class FinalReport:
     """Figures of one set of weights; empty where the model cannot impute, or no cell is hidden.
@@ -38,7 +53,7 @@ class FinalReport:
     validation, test: as ``overall`` names them. baseline_validation, baseline_test: means and modes on the same cells.
     more: of the test rows alone: generation, downstream, draws. variables: of the test cells, largest RMSE first.
     baseline_variables: the same of means and modes, in the same order. seeds: the test figures of each seed of the
-    same configuration, if there are several; all else is of one of them.
+    same configuration, if there are several; all else is of one of them. rows: at most ROWS of the test rows.
     """
 
     validation: Figures = field(default_factory=dict)
@@ -49,6 +64,7 @@ class FinalReport:
     variables: list[VariableErrors] = field(default_factory=list)
     baseline_variables: list[VariableErrors] = field(default_factory=list)
     seeds: list[Figures] = field(default_factory=list)
+    rows: ShownRows | None = field(default=None, compare=False)
 
     @property
     def over_seeds(self) -> Figures:
@@ -83,14 +99,16 @@ def final_report(training: Training, data: Prepared, device: torch.device) -> Fi
     architecture, metadata, test = training.architecture, data.metadata, data.test
     model, seen = architecture.model, _seen(training, data, data.test, device)
     model.eval()
-    made, more = None, Figures()
+    made, generated, more = None, None, Figures()
     with training.aside():
         if isinstance(model, Imputes) and test.hidden_mask.any():
             made = imputed(model, seen)
         if isinstance(model, Samples) and len(test.features):
-            more |= score_generation(metadata, test.truth, sampled(model, seen))
+            generated = sampled(model, seen)
+            more |= score_generation(metadata, test.truth, generated)
+    rows = _rows(test, made, generated, training.seed)
     if made is None:
-        return FinalReport(more=more)
+        return FinalReport(more=more, rows=rows)
     assert isinstance(model, Imputes)
     more |= _downstream(data, made, training.seed) | _of_draws(training, data, device)
     means = _means(data, test)
@@ -99,8 +117,8 @@ def final_report(training: Training, data: Prepared, device: torch.device) -> Fi
     validation: list[Figures] = [{}, {}]
     if data.validation.hidden_mask.any():
         with training.aside():
-            rows = imputed(model, _seen(training, data, data.validation, device))
-        validation = [overall(metadata, one, data.validation) for one in (rows, _means(data, data.validation))]
+            own = imputed(model, _seen(training, data, data.validation, device))
+        validation = [overall(metadata, one, data.validation) for one in (own, _means(data, data.validation))]
     return FinalReport(
         validation=validation[0],
         test=overall(metadata, made, test),
@@ -109,7 +127,15 @@ def final_report(training: Training, data: Prepared, device: torch.device) -> Fi
         more=more,
         variables=variables,
         baseline_variables=[beside[one.name] for one in variables],
+        rows=rows,
     )
+
+
+def _rows(test: Scored, made: Floats | None, generated: Floats | None, seed: int) -> ShownRows:
+    chosen = _some(np.arange(len(test.features)), ROWS, seed)
+    parts = (None if part is None else part[chosen] for part in (made, generated))
+    truth = test.truth[chosen]
+    return ShownRows(test.row_ids[chosen], truth, np.isnan(test.features[chosen]) & ~np.isnan(truth), *parts)
 
 
 def score_test_cells(training: Training, data: Prepared, device: torch.device) -> Figures:

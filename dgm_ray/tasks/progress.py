@@ -45,3 +45,8 @@ def shown(metrics: Mapping[str, float]) -> str:
 def some(count: int, what: str) -> str:
     """Return ``1 trial``, ``2 trials``."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def short(text: str, most: int) -> str:
+    """Return a text of at most so many characters, whose beginning is left out if it is longer."""
+    return text if len(text) <= most else f"…{text[1 - most :]}"

@@ -75,12 +75,15 @@ def tune(
         str | None,
         typer.Option(envvar="MLFLOW_TRACKING_URI", help="Of MLflow; sqlite:///mlflow.db in this folder by default."),
     ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say errors, and at the end what is best and where.")] = False,
 ) -> None:
     """Search SPACE with Ray Tune and compare what was found in MLflow; or compare all imputers on one table.
 
-    Prints a line for each trial that ends, the best beside means and modes, and the winner's figures on test cells.
+    Shows what runs, and prints a line for each trial that ends, the best beside means and modes, and the winner's
+    figures on test cells.
 
-    Writes best.json, which `python -m dgm_ray.tasks.runner` repeats, results.parquet, and imputation.csv by variable.
+    Writes best.json, which `python -m dgm_ray.tasks.runner` repeats, results.parquet, imputation.csv by variable, and
+    report.html, a page about all of it.
 
     --plan tells the time and the memory of a trial, how many fit side by side on this machine, and the time of all.
 
@@ -118,7 +121,13 @@ def tune(
         searched = kind.read(space, assignments or [], source=source, samples=samples, seed=seed)
         uri = tracking_uri or f"sqlite:///{Path('mlflow.db').absolute()}"
         place = Place.of(storage, name or space.stem, uri, resume=resume, overwrite=overwrite)
-        code = _foresee(searched) if plan else _check(searched) if check else _run(searched, place, address, started)
+        code = (
+            _foresee(searched)
+            if plan
+            else _check(searched)
+            if check
+            else _run(searched, place, address, started, quiet=quiet)
+        )
     gc.freeze()  # this process ends: looking through all its objects for garbage takes Python more than a second
     raise SystemExit(code)
 
@@ -158,7 +167,9 @@ def _foresee(searched: "Study | Comparison") -> int:
     return 0
 
 
-def _run(searched: "Study | Comparison", place: "Place", address: str | None, started: float) -> int:
+def _run(
+    searched: "Study | Comparison", place: "Place", address: str | None, started: float, *, quiet: bool = False
+) -> int:
     from dgm_ray.tune.study import Study
 
     place.check("trial" if isinstance(searched, Study) else "imputers")
@@ -166,7 +177,7 @@ def _run(searched: "Study | Comparison", place: "Place", address: str | None, st
         _check_resumed(searched, place)
     from dgm_ray.tune.cluster import start_ray
 
-    console = _console()
+    console = _console(quiet=quiet)
     with ThreadPoolExecutor(1) as aside:  # Ray takes seconds to start, most of which it waits
         ready = aside.submit(_ready, searched, console)
         start_ray(searched.settings.resources, address)
@@ -185,11 +196,11 @@ def _check_resumed(study: "Study", place: "Place") -> None:
         raise ConfigurationError("tune.samples", rule, study.settings.samples)
 
 
-def _console() -> "Console":
+def _console(*, quiet: bool = False) -> "Console":
     from rich.console import Console
 
-    console = Console()
-    return console if console.is_terminal else Console(width=120)  # a log has no width of its own
+    console = Console(quiet=quiet)
+    return console if console.is_terminal else Console(width=120, quiet=quiet)  # a log has no width of its own
 
 
 def _ready(searched: "Study | Comparison", console: "Console") -> Callable[["Place", float], int]:

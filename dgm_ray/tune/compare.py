@@ -21,8 +21,8 @@ from dgm_ray.tasks.progress import some
 from dgm_ray.training import atomic, write_json
 from dgm_ray.tune.cluster import check_nodes, placed
 from dgm_ray.tune.comparison import Comparison
-from dgm_ray.tune.console import figure
 from dgm_ray.tune.data import Shared
+from dgm_ray.tune.live import figure
 from dgm_ray.tune.outcomes import best_first, reasons
 from dgm_ray.tune.parallel import Worker, one_line
 from dgm_ray.tune.place import Place
@@ -208,6 +208,8 @@ class Compare:
         tracker = self._log(table, winner)
         page, searches = (self._place.found(folder / name) for name in ("leaderboard.html", "*/results.parquet"))
         lines = [f"leaderboard: {page}, .md, .parquet", f"searches: {searches}"]
+        if not self._place.mirror:
+            lines.append(f"a page about each search: {command('dgm-ray')} report {folder}")
         if winner is not None:
             row = table.iloc[0]
             lines = [

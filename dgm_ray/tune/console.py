@@ -1,16 +1,18 @@
-"""What a person sees of a study: one line per finished trial, live progress below, a summary at the end."""
+"""What a person sees of a study: one line per finished trial, what runs now below, a summary at the end."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray.tune.experiment import Trial as RayTrial
 from rich import box
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from dgm_ray.evaluation.final_report import DRAWS, FinalReport
+from dgm_ray.tune.live import Now, Row, figure
 from dgm_ray.tune.observer import Observer, before_resume
 from dgm_ray.tune.outcomes import Outcome, best_first, changes, number_of, pareto, reasons
 from dgm_ray.tune.plan import Plan, Schedule
@@ -18,70 +20,83 @@ from dgm_ray.tune.plan import Plan, Schedule
 # Trials in the summary, in a console of so many columns; deviations over seeds take more.
 SHOWN, SHOWN_NARROW, NARROW, DEVIATIONS = 5, 3, 110, 30
 WORST = 5  # variables in the report
+REFRESHES = 4  # of what runs now, a second
+SILENCE = 30.0  # seconds after which a log gets a line about what runs now
 
 
 class ConsoleCallback(Observer):
-    """Print a line when a trial ends (unless not ``lines``), and show what runs now if the console is a terminal."""
+    """Print a line when a trial ends (unless not ``lines``), and what runs now: a table in a terminal.
+
+    In a log it is a line after ``silence`` seconds without one. total: how many trials there are. epochs: how many a
+    trial has at most. name: of the study, if it is one of several.
+    """
 
     def __init__(
-        self, console: Console, metric: str, total: int, outcome: Callable[[RayTrial], Outcome], *, lines: bool = True
+        self,
+        console: Console,
+        metric: str,
+        total: int,
+        outcome: Callable[[RayTrial], Outcome],
+        epochs: Callable[[RayTrial], int],
+        *,
+        name: str = "",
+        lines: bool = True,
+        silence: float = SILENCE,
     ) -> None:
         super().__init__()
-        self._metric, self._outcome, self._lines = metric, outcome, lines
-        columns = (
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("trials"),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-        )
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._bar = self._progress.add_task("starting", total=total)
-        self._running: dict[str, str] = {}
+        self._console, self._metric, self._outcome, self._epochs = console, metric, outcome, epochs
+        self._lines, self._silence, self._said = lines, silence, time.monotonic()
+        self.now = Now(metric, total, name)
+        self._live = Live(self.now, console=console, refresh_per_second=REFRESHES, transient=True)
         self._ended: set[str] = set()
-        self._best = float("inf")
+
+    def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        self._row(trial)
 
     def on_trial_result(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, result: dict[str, Any], **info: Any
     ) -> None:
-        self._running[trial.trial_id] = f"{number_of(trial):03d} at epoch {result['epoch']}"
-        self._show()
+        row = self._row(trial)
+        row.epoch = int(result["epoch"])
+        row.now = result[self._metric] if result[self._metric] == result[self._metric] else row.now
+        row.best = result[f"best_{self._metric}"]
 
     def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
         for trial in before_resume(iteration, trials):
             if trial.trial_id not in self._ended:
-                self._count(self._outcome(trial))
+                self._ended.add(trial.trial_id)
+                self.now.end(self._outcome(trial), before=True)
+        if not self._console.is_terminal and time.monotonic() - self._said > self._silence:
+            self._say(self.now.line)
 
     def on_trial_end(self, trial: RayTrial) -> None:
-        self._line(self._outcome(trial))
-
-    def start(self) -> None:
-        self._progress.start()
-
-    def stop(self) -> None:
-        self._progress.stop()
-
-    def _line(self, outcome: Outcome) -> None:
-        mark = "*" if self._count(outcome) else " "
+        self._ended.add(trial.trial_id)
+        outcome = self._outcome(trial)
+        mark = "*" if self.now.end(outcome) else " "
+        if not self._lines:
+            return
         score = _with_std(outcome.measures, self._metric) or figure(outcome.score)
         line = f"{mark} {outcome.number:03d}  {self._metric} {score}  epoch {outcome.best_epoch}"
-        line += f" of {outcome.epochs}  {outcome.seconds:.1f} s  {outcome.reason}"
-        if self._lines:
-            self._progress.console.print(line, highlight=False, soft_wrap=True, markup=False)
-        self._running.pop(outcome.trial_id, None)
-        self._show()
+        self._say(f"{line} of {outcome.epochs}  {outcome.seconds:.1f} s  {outcome.reason}")
 
-    def _count(self, outcome: Outcome) -> bool:
-        """Count a trial that has ended; tell whether it is the best so far."""
-        self._ended.add(outcome.trial_id)
-        self._progress.advance(self._bar)
-        better = outcome.ranked and outcome.score < self._best
-        self._best = outcome.score if better else self._best
-        return better
+    def start(self) -> None:
+        if self._console.is_terminal and not self._console.quiet:
+            self._live.start()
 
-    def _show(self) -> None:
-        best = f"best {figure(self._best)}" if self._best < float("inf") else ""
-        self._progress.update(self._bar, description="  ".join(filter(None, [best, *self._running.values()])))
+    def stop(self) -> None:
+        self._live.stop()
+
+    def _row(self, trial: RayTrial) -> Row:
+        """Return the row of a trial that runs; its values may be others now than when it was started."""
+        if trial.trial_id not in self.now.running:
+            self.now.running[trial.trial_id] = Row(number_of(trial), self._epochs(trial), trial.config)
+        row = self.now.running[trial.trial_id]
+        row.values = trial.config
+        return row
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+        self._said = time.monotonic()
 
 
 def print_summary(console: Console, plan: Plan, outcomes: Sequence[Outcome], baseline: dict[str, float]) -> None:
@@ -230,10 +245,3 @@ _MORE = {
     "crps": f"CRPS of {DRAWS} draws, in scaled units:",
     "coverage_of_90": f"share of true values in the central 90% of {DRAWS} draws:",
 }
-
-
-def figure(value: Any) -> str:
-    """Return a value as a table shows it: four digits of a number, nothing for none."""
-    if value is None:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

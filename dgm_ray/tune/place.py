@@ -130,6 +130,31 @@ class Place:
         return self.folder / "imputation.csv"
 
     @property
+    def scores(self) -> Path:
+        """The figures of means and modes on the validation cells, and all of the winner's."""
+        return self.folder / "scores.json"
+
+    @property
+    def winner(self) -> Path:
+        """Some test rows as they are, as the winner completes them, and rows that it generates."""
+        return self.folder / "winner.parquet"
+
+    @property
+    def history(self) -> Path:
+        """One row per trial and epoch."""
+        return self.folder / "history.parquet"
+
+    @property
+    def environment(self) -> Path:
+        """Where the study ran, and with what."""
+        return self.folder / "environment.json"
+
+    @property
+    def report(self) -> Path:
+        """The page about the study."""
+        return self.folder / "report.html"
+
+    @property
     def artifacts(self) -> Path | None:
         """Where MLflow keeps files when no server decides it: beside the studies, or else beside its database."""
         if not self.tracking_uri.startswith("sqlite:"):

@@ -1,12 +1,17 @@
 """What a study leaves: ``best.json``, which repeats the winner, and one row per trial."""
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from dgm_ray.data import Prepared, Streamed, achieved
+from dgm_ray.data.columns import Categories
 from dgm_ray.evaluation.final_report import FinalReport
 from dgm_ray.tasks.configuration import NOT_REPEATED
 from dgm_ray.tasks.training_task import TrainingTask
@@ -16,6 +21,8 @@ from dgm_ray.tune.outcomes import Outcome, best_first, pareto
 from dgm_ray.tune.place import Place
 from dgm_ray.tune.study import Study, task_of
 from dgm_ray.tune.trial import CHECKPOINT
+
+WIDEST = 200  # variables of a winner's rows
 
 
 def repeating(study: Study, one: Outcome, *, streamed: bool = False) -> dict[str, Any]:
@@ -81,6 +88,63 @@ def write_imputation(place: Place, report: FinalReport) -> None:
         table[f"means_and_modes_{name}"] = [getattr(one, name) for one in report.baseline_variables]
     with atomic(place.imputation) as temporary:
         table.rename(columns={"name": "variable"}).to_csv(temporary, index=False)
+
+
+def write_scores(place: Place, means: Mapping[str, float], report: FinalReport) -> None:
+    """Write the figures of means and modes on the validation cells, and the winner's on those and the test cells."""
+    parts = {"means_and_modes": means, "winner": report.metrics()}
+    finite = {part: {name: one for name, one in of.items() if math.isfinite(one)} for part, of in parts.items()}
+    write_json(place.scores, finite)
+
+
+def write_winner(place: Place, data: Prepared, report: FinalReport) -> None:
+    """Write some test rows in the user's units: of each variable the true cell, whether it was hidden, and what the
+    winner made of it; beside them rows that it generated, which have nothing to do with those.
+
+    Columns are ``true:NAME``, ``hidden:NAME``, ``completed:NAME`` and ``generated:NAME``; categories are text. Of a
+    wide table it is the WIDEST variables with the largest errors.
+    """
+    place.winner.unlink(missing_ok=True)
+    rows = report.rows
+    if rows is None or (rows.completed is None and rows.generated is None):
+        return
+    names = [one.name for one in data.metadata.variables]
+    worst = {one.name: -one.rmse for one in report.variables}
+    kept = sorted(names, key=lambda name: worst[name] if name in worst else 0.0)[:WIDEST]
+    hidden = rows.hidden_mask[:, [own.start for own in data.metadata.slices]]
+    parts = {"hidden": pd.DataFrame(hidden, columns=names)}
+    for part, features in (("true", rows.truth), ("completed", rows.completed), ("generated", rows.generated)):
+        if features is not None:
+            parts[part] = in_user_units(data, features)
+    columns = {f"{part}:{name}": table[name] for name in names if name in kept for part, table in parts.items()}
+    with atomic(place.winner) as temporary:
+        pd.DataFrame({"row": rows.row_ids, **columns}).to_parquet(temporary, index=False)
+
+
+def in_user_units(data: Prepared, features: NDArray[Any]) -> pd.DataFrame:
+    """Return scaled features (rows, num_features) as one column a variable, by its name; categories are text."""
+    made = data.scaler.inverse_transform(features) if data.scaler else features
+    if data.encoder is not None:
+        decoded = data.encoder.decode(made)
+        columns = {
+            str(column.name): _texts(decoded[column.name]) if isinstance(column, Categories) else decoded[column.name]
+            for column in data.encoder.columns
+        }
+        return pd.DataFrame(columns)
+    columns = {}
+    for variable, own in zip(data.metadata.variables, data.metadata.slices, strict=True):
+        cells = made[:, own]
+        if variable.kind == "numerical":
+            columns[variable.name] = pd.Series(cells[:, 0].astype(np.float64))
+            continue
+        codes = cells[:, 0] > 0.5 if variable.kind == "binary" else cells.argmax(axis=1)
+        names = np.array([*(variable.categories or ("0", "1")), None], dtype=object)
+        columns[variable.name] = pd.Series(names[np.where(np.isnan(cells[:, 0]), len(names) - 1, codes)], dtype=object)
+    return pd.DataFrame(columns)
+
+
+def _texts(cells: pd.Series) -> pd.Series:
+    return cells.astype(object).map(str, na_action="ignore").astype(object)
 
 
 def write_results(study: Study, place: Place, outcomes: list[Outcome]) -> None:

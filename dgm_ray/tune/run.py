@@ -21,22 +21,37 @@ from rich.console import Console
 from dgm_ray.data import Prepared, Streamed
 from dgm_ray.evaluation import baseline
 from dgm_ray.evaluation.final_report import FinalReport
+from dgm_ray.training import write_json
 from dgm_ray.tune.cluster import bundles, check_nodes, placed
 from dgm_ray.tune.console import ConsoleCallback, print_report, print_summary
 from dgm_ray.tune.data import Shared
+from dgm_ray.tune.history import History
 from dgm_ray.tune.journal import Decisions
 from dgm_ray.tune.kept import Collector, trial_name
+from dgm_ray.tune.live import figure
 from dgm_ray.tune.observer import Observer, Publisher
 from dgm_ray.tune.outcomes import Outcome, best_first, outcome_of
+from dgm_ray.tune.parallel import one_line
 from dgm_ray.tune.patience import Patience, Stopper
 from dgm_ray.tune.place import Place
 from dgm_ray.tune.proposals import Proposals
-from dgm_ray.tune.results import repeating, write_best, write_imputation, write_missing, write_results
+from dgm_ray.tune.report.study_page import write_report
+from dgm_ray.tune.results import (
+    repeating,
+    write_best,
+    write_imputation,
+    write_missing,
+    write_results,
+    write_scores,
+    write_winner,
+)
 from dgm_ray.tune.search import param_space
 from dgm_ray.tune.study import Study
 from dgm_ray.tune.tracking.environment import environment
 from dgm_ray.tune.tracking.tracker import Tracker, TrackingCallback
 from dgm_ray.tune.trial import CHECKPOINT, Trial
+
+QUIET = ("best trial:", "best:", "report:", "leaderboard:")  # how the lines begin that --quiet leaves
 
 
 class Watch(Observer):
@@ -103,8 +118,9 @@ def run_study(study: Study, data: Prepared, place: Place, console: Console, star
     print_summary(console, study.plan, found.outcomes, found.means)
     for winner in best_first(found.outcomes)[:1]:
         print_report(console, found.report, winner.number, place.found(place.imputation))
+    write_page(place, console)
     close(tracker, study, place, found)
-    _print_files(console, place, tracker, time.monotonic() - started)
+    _print_files(console, place, tracker, study.plan.metric, found.outcomes, time.monotonic() - started)
     return 128 + found.signal if found.signal else 0
 
 
@@ -136,6 +152,8 @@ def search(
     write_results(study, place, outcomes)
     report = write_best(study, data, place, outcomes)
     write_imputation(place, report)
+    write_winner(place, data, report)
+    write_scores(place, means, report)
     place.publish()
     return Found(outcomes, means, report, watch.received)
 
@@ -155,7 +173,13 @@ def _fit(
     def outcome(trial: RayTrial) -> Outcome:
         return outcome_of(trial, study.plan.metric, scheduler=scheduler)
 
-    shown = ConsoleCallback(console, study.plan.metric, study.trials, outcome, lines=lines)
+    drawn = study.plan.label("trial.arguments.epochs")
+
+    def epochs(trial: RayTrial) -> int:
+        return int(trial.config[drawn]) if drawn else study.epochs
+
+    name = "" if lines else place.folder.name
+    shown = ConsoleCallback(console, study.plan.metric, study.trials, outcome, epochs, name=name, lines=lines)
     repeats = partial(repeating, study, streamed=isinstance(shared.data.train, Streamed))
     tracking = TrackingCallback(tracker, outcome, mutated, repeats)
     collector = Collector(settings.keep, outcome)
@@ -165,7 +189,8 @@ def _fit(
         Trial, plan=study.plan, table=shared.for_trials, gpu=resources.gpu, workers=resources.workers
     )
     trainable = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles(resources)))
-    callbacks = [watch, tracking, shown, collector, *([patience] if patience else [])]
+    history = History()
+    callbacks = [watch, tracking, shown, collector, history, *([patience] if patience else [])]
     if place.mirror:
         callbacks.append(Publisher(place.publish))
     run_config = tune.RunConfig(
@@ -210,6 +235,7 @@ def _fit(
         shown.stop()
     proposals.settle()
     collector.collect()
+    history.write(place)
     outcomes = [outcome(trial) for trial in watch.trials]
     tracking.finish(outcomes)
     if patience and patience.over:
@@ -218,8 +244,22 @@ def _fit(
     return outcomes
 
 
+def write_page(place: Place, console: Console) -> None:
+    """Write the study's page; all else is there without it, so an error is but said."""
+    place.report.unlink(missing_ok=True)  # of the study before it was resumed
+    try:
+        write_report(place)
+    except Exception as error:
+        line = f"warning: there is no {place.report.name} ({one_line(error)})"
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    place.publish()
+
+
 def _open(tracker: Tracker, study: Study, data: Prepared, place: Place, more: Mapping[str, str]) -> None:
-    tags = environment() | {"task": study.plan.template["task"]}
+    found = environment()
+    if not place.environment.exists():
+        write_json(place.environment, found)
+    tags = found | {"task": study.plan.template["task"]}
     tags |= {"study": place.location, "mechanism": study.mechanism, **more}
     tracker.open_study(place.folder.name, study.resolved() | {"trials": study.trials}, tags, resume=place.resume)
     tracker.log_study(write_missing(data, place), {})
@@ -233,7 +273,7 @@ def close(tracker: Tracker, study: Study, place: Place, found: Found) -> None:
     for one in ranked[: study.settings.keep]:
         if one.checkpoint:
             tracker.log_file(place.local(f"{one.checkpoint}/{CHECKPOINT}"), one.trial_id, "checkpoint")
-    for path in (place.best, place.table, place.text, place.imputation):
+    for path in (place.best, place.table, place.text, place.imputation, place.report):
         if path.exists():
             tracker.log_file(path)
     figures = {f"baseline_{name}": value for name, value in found.means.items()} | found.report.metrics()
@@ -242,9 +282,15 @@ def close(tracker: Tracker, study: Study, place: Place, found: Found) -> None:
     tracker.close("KILLED" if found.signal else "FINISHED")
 
 
-def _print_files(console: Console, place: Place, tracker: Tracker, seconds: float) -> None:
-    best = [f"best: {place.found(place.best)}", repeat_line(place)] if place.best.exists() else []
-    print_lines(console, place, tracker, [*best, f"all trials: {place.found(place.table)}"], seconds)
+def _print_files(
+    console: Console, place: Place, tracker: Tracker, metric: str, outcomes: Sequence[Outcome], seconds: float
+) -> None:
+    best = ["best trial: none has a score"]
+    for one in best_first(outcomes)[:1]:
+        best = [f"best trial: {one.number:03d}, {metric} {figure(one.score)}"]
+        best += [f"best: {place.found(place.best)}", repeat_line(place)]
+    page = [f"report: {place.found(place.report)}"] if place.report.exists() else []
+    print_lines(console, place, tracker, [*best, *page, f"all trials: {place.found(place.table)}"], seconds)
 
 
 def repeat_line(place: Place) -> str:
@@ -254,10 +300,12 @@ def repeat_line(place: Place) -> str:
 
 
 def print_lines(console: Console, place: Place, tracker: Tracker, lines: Sequence[str], seconds: float) -> None:
-    """Print what there is and how to go on, and where MLflow has it."""
+    """Print what there is and how to go on, and where MLflow has it; with --quiet what is best and a page alone."""
     problem = f"warning: MLflow has not got everything ({tracker.problem}); {place.location} has"
-    compare = f"compare them: {command('mlflow')} ui --backend-store-uri {place.tracking_uri}"
-    for line in [*([problem] if tracker.problem else []), *lines, compare, f"took {seconds:.1f} s"]:
+    more = [f"compare them: {command('mlflow')} ui --backend-store-uri {place.tracking_uri}", f"took {seconds:.1f} s"]
+    if console.quiet:
+        console.quiet, lines, more = False, [line for line in lines if line.startswith(QUIET)], []
+    for line in [*([problem] if tracker.problem else []), *lines, *more]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 

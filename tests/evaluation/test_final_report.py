@@ -146,3 +146,23 @@ def test_a_table_without_a_hidden_test_cell_has_no_test() -> None:
     holdout = {"source": {"factory": "BreastCancer"}, "test_probability": 0.0}
     training, data = trained("MeanAndModesImputation", {"factory": "CellHoldout", "arguments": holdout})
     assert final_report.final_report(training, data, CPU) == FinalReport()
+
+
+def test_rows_to_look_at_are_some_of_the_tests(
+    winner: tuple[Training, Prepared], report: FinalReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training, data = winner
+    assert data.test is not None
+    assert report.rows is not None
+    assert report.rows.completed is not None
+    assert report.rows.generated is None, "an imputer generates nothing"
+    monkeypatch.setattr(final_report, "ROWS", 50)
+    some = final_report.final_report(training, data, CPU).rows
+    assert some is not None
+    places = np.searchsorted(data.test.row_ids, some.row_ids)
+    assert len(set(places)) == 50
+    np.testing.assert_array_equal(some.truth, data.test.truth[places])
+    assert (some.hidden_mask | ~data.test.hidden_mask[places]).all()
+    np.testing.assert_array_equal(some.hidden_mask, data.test.features[places] != data.test.truth[places])
+    made = impute_rows(training.architecture, data.metadata, data.test.features, CPU)
+    np.testing.assert_allclose(some.completed, made[places], rtol=1e-6)

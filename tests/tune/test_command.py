@@ -52,6 +52,11 @@ def test_a_study_from_file_to_repeated_winner(
     assert best["expected"]["val_imputation_rmse"] == table["val_imputation_rmse"].iloc[0]
     assert best["arguments"]["epochs"] == table["epochs"].iloc[0]
 
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert f"The best of 4 trials is {table['trial'].iloc[0]:03d}" in page
+    assert "True against imputed cells" in page
+    assert json.loads((folder / "environment.json").read_text())["version.dgm_ray"]
+
     parent, trials, client = runs_of(tmp_path)
     assert len(trials) == 4
     assert {run.info.status for run in [parent, *trials]} == {"FINISHED"}
@@ -60,7 +65,7 @@ def test_a_study_from_file_to_repeated_winner(
     assert "test_imputation_rmse" in parent.data.metrics
     assert re.fullmatch(r"[0-9a-f]{64}", parent.data.tags["data_hash"])
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    written = {"best.json", "imputation.csv", "missing.csv", "results.csv", "results.parquet"}
+    written = {"best.json", "imputation.csv", "missing.csv", "report.html", "results.csv", "results.parquet"}
     assert names == written | {"small.json", "study.json"}
     assert parent.data.metrics["test_gap_imputation_rmse"] == pytest.approx(
         parent.data.metrics["test_imputation_rmse"] - parent.data.metrics["best_val_imputation_rmse"]
@@ -91,6 +96,18 @@ def test_a_study_from_file_to_repeated_winner(
     refused = command("dgm_ray.tune", path)
     assert refused.returncode == 2
     assert "--resume it, --overwrite it, or give another --name" in refused.stderr
+
+
+def test_a_quiet_study_says_what_is_best_and_where(
+    small: dict[str, Any], write: Write, command: Command, tmp_path: Path
+) -> None:
+    done = command("dgm_ray.tune", write(small), "--quiet", "--samples", 1)
+    folder = tmp_path / "results" / "small"
+    best, file, page = done.stdout.splitlines()
+    assert re.fullmatch(r"best trial: 000, val_imputation_rmse 0\.\d+", best)
+    assert (file, page) == (f"best: {folder / 'best.json'}", f"report: {folder / 'report.html'}")
+    wrong = command("dgm_ray.tune", tmp_path / "none.yaml", "--quiet")
+    assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
 
 
 def test_trials_that_diverge_do_not_end_the_study(

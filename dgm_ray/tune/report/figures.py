@@ -48,8 +48,11 @@ def svg_of(drawn: "Figure", description: str) -> str:
     """Return a figure as an SVG element for a page. description: for who cannot see it."""
     from html import escape
 
+    import matplotlib as mpl
+
     written = io.StringIO()
-    drawn.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    with mpl.rc_context(_STYLE):
+        drawn.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = written.getvalue()
     text = text[text.index("<svg") :].strip()
     for colour, own in _COLOURS.items():

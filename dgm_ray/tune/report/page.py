@@ -1,9 +1,10 @@
 """A page of text, tables and figures: printed in a terminal, as Markdown, and as one HTML file that needs no other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Self
+from urllib.parse import quote
 
 import pandas as pd
 from rich import box
@@ -25,7 +26,10 @@ p { max-width: 48rem; } .note { color: var(--faint); font-size: .9rem; margin: .
 th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 td.long { white-space: normal; text-align: left; min-width: 16rem; overflow-wrap: anywhere; }
-figure { margin: 1rem 0; overflow-x: auto; }
+.texts th, .texts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.texts td:first-child { white-space: nowrap; overflow-wrap: normal; } .wide { margin: .8rem 0; }
+mark { color: inherit; background: color-mix(in srgb, var(--accent) 22%, transparent); padding: 0 .2rem; }
+a { color: var(--accent); } figure { margin: 1rem 0; overflow-x: auto; }
 figure svg { max-width: max(100%, 34rem); height: auto; color: var(--text); }
 """
 _LONG = 40  # characters of a cell that is broken into lines
@@ -48,9 +52,10 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts, which the first column names the rows of."""
+    """A table of texts, which the first column names the rows of. texts: to be read, so they begin at the left."""
 
     cells: pd.DataFrame
+    texts: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,24 @@ class Figure:
     svg: str
 
 
-Block = Heading | Paragraph | Table | Figure
+@dataclass(frozen=True)
+class Links:
+    """Pages in folders below this one: paths, by what is shown."""
+
+    paths: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A cell of a table that stands out. No text itself: pandas would turn it into its own."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Block = Heading | Paragraph | Table | Figure | Links
 
 
 @dataclass
@@ -101,6 +123,9 @@ class Page:
                 _say(console, block.text, "dim" if block.note else "")
             elif isinstance(block, Table):
                 console.print(_rich(block.cells))
+            elif isinstance(block, Links):
+                for path in block.paths.values():
+                    _say(console, path, "")
 
 
 def _say(console: Console, text: str, style: str) -> None:
@@ -115,6 +140,8 @@ def _markdown(block: Block) -> str:
     if isinstance(block, Table):
         rows = [block.cells.columns, ["---", *["---:"] * (block.cells.shape[1] - 1)], *block.cells.to_numpy()]
         return "\n".join("| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+    if isinstance(block, Links):
+        return "\n".join(f"- [{_plain(text)}](<{path}>)" for text, path in block.paths.items())
     assert not isinstance(block, Figure)
     return f"## {_plain(block.text)}" if isinstance(block, Heading) else _plain(block.text)
 
@@ -132,14 +159,20 @@ def _html(block: Block) -> str:
         return f"<p{kind}>{escape(block.text)}</p>"
     if isinstance(block, Figure):
         return f"<figure>{block.svg}</figure>"
+    if isinstance(block, Links):
+        links = "".join(f'<li><a href="{quote(path)}">{escape(text)}</a></li>' for text, path in block.paths.items())
+        return f"<ul>{links}</ul>"
     head = "".join(f"<th>{escape(str(column))}</th>" for column in block.cells.columns)
     rows = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in block.cells.to_numpy())
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
+    kind = ' class="texts"' if block.texts else ""
+    return f'<div class="wide"><table{kind}><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
 
 
 def _cell(value: object) -> str:
-    text = str(value)
-    return f'<td class="long">{escape(text)}</td>' if len(text) > _LONG else f"<td>{escape(text)}</td>"
+    text = escape(str(value))
+    if isinstance(value, Marked):
+        return f"<td><mark>{text}</mark></td>"
+    return f'<td class="long">{text}</td>' if len(str(value)) > _LONG else f"<td>{text}</td>"
 
 
 def _rich(cells: pd.DataFrame) -> RichTable:

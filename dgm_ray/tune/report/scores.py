@@ -44,7 +44,7 @@ def read_all(studies: Sequence[str]) -> Found:
     Raises ConfigurationError for one that is not there, StudyError for one that another program wrote.
     """
     found = Found()
-    for folder in [one for study in studies for one in _folders(study)] if studies else _below(RESULTS):
+    for folder in [one for study in studies for one in folders_of(study)] if studies else below(RESULTS):
         try:
             read = _read(folder)
         except DGMError as error:
@@ -56,20 +56,26 @@ def read_all(studies: Sequence[str]) -> Found:
         found.searches += read.searches
         found.left_out += read.left_out
     if not found.scores and not found.left_out:
-        rule = "there is no study, comparison or benchmark here: name their folders, or run one first"
-        raise StudyError(str(RESULTS), rule)
+        raise nothing_there()
     return found
 
 
-def _folders(study: str) -> list[Path]:
+def nothing_there() -> StudyError:
+    """Return what is said where there is nothing to read."""
+    rule = "there is no study, comparison or benchmark here: name their folders, or run one first"
+    return StudyError(str(RESULTS), rule)
+
+
+def folders_of(study: str) -> list[Path]:
+    """Return the folders that a name means: one of a study, comparison or benchmark, or those in it."""
     folder = Path(study) if Path(study).is_dir() else RESULTS / study
     if not folder.is_dir():
-        known = [path.name for path in _below(RESULTS)]
-        rule = f"there is no such folder, nor is it in {RESULTS}{nearest(study, [*known, *map(str, _below(RESULTS))])}"
+        known = [path.name for path in below(RESULTS)]
+        rule = f"there is no such folder, nor is it in {RESULTS}{nearest(study, [*known, *map(str, below(RESULTS))])}"
         raise ConfigurationError("STUDY", f"{rule}; there {'is' if len(known) == 1 else 'are'} {known}", study)
     if _is_one(folder):
         return [folder]
-    if inner := _below(folder):
+    if inner := below(folder):
         return inner
     rule = "is no folder of a study, a comparison (they have a study.json) or a benchmark (it has a runs.jsonl)"
     raise StudyError(str(folder), rule)
@@ -79,27 +85,34 @@ def _is_one(folder: Path) -> bool:
     return (folder / "study.json").is_file() or (folder / "runs.jsonl").is_file()
 
 
-def _below(folder: Path) -> list[Path]:
+def below(folder: Path) -> list[Path]:
+    """Return the folders of studies, comparisons and benchmarks in a folder."""
     return sorted(one for one in folder.iterdir() if one.is_dir() and _is_one(one)) if folder.is_dir() else []
 
 
 def _read(folder: Path) -> Found:
     if not (folder / "study.json").is_file():
         return _benchmark(folder)
+    written = read_study(folder)
+    space, metric = written["space"], written["settings"]["metric"]
+    if "imputers" in space:
+        return _comparison(folder, space, metric, case_of({"factory": "CellHoldout", "arguments": space["data"]}))
+    return _study(folder, space, case_of(space["trial"]["arguments"]["data"]))
+
+
+def read_study(folder: Path) -> dict[str, Any]:
+    """Return a folder's study.json: ``space`` and ``settings``. Raises StudyError if a study did not write it."""
     settings = folder / "study.json"
     try:
-        written = json.loads(settings.read_text(encoding="utf-8"))
-        space, metric = written["space"], written["settings"]["metric"]
-        is_comparison = "imputers" in space
-        data = space["data"] if is_comparison else space["trial"]["arguments"]["data"]
-    except (ValueError, KeyError, TypeError) as error:
+        written: dict[str, Any] = json.loads(settings.read_text(encoding="utf-8"))
+        space, _ = written["space"], written["settings"]["metric"]
+        _ = space["data"] if "imputers" in space else space["trial"]["arguments"]["data"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudyError(str(settings), f"was not written by a study ({type(error).__name__}: {error})") from None
-    if is_comparison:
-        return _comparison(folder, space, metric, case_of({"factory": "CellHoldout", "arguments": data}))
-    return _study(folder, space, case_of(data))
+    return written
 
 
-def _table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
+def read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     """Read a table. Raises StudyError for one that is not there yet, or is not as it should be."""
     if not path.is_file():
         raise StudyError(str(path.parent), f"has not ended: there is no {path.name} yet")
@@ -115,7 +128,7 @@ def _table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
 def _benchmark(folder: Path) -> Found:
     return Found(
         benchmark_scores(
-            _table(folder / "results.parquet", ("dataset", "mechanism", "rate", "seed", "imputer")), folder
+            read_table(folder / "results.parquet", ("dataset", "mechanism", "rate", "seed", "imputer")), folder
         )
     )
 
@@ -146,7 +159,7 @@ def _comparison(folder: Path, space: Mapping[str, Any], metric: str, case: Mappi
             found.searches += _search(folder / name, name, changes, metric, case)
     baseline = next((row["best"] for row in found.searches if row["method"] == BASELINE), float("nan"))
     found.searches = [row | {"baseline": baseline} for row in found.searches if row["method"] != BASELINE]
-    repeats = _table(folder / REPEATS, ("imputer", "seed", "validation", "test", "seconds", "error"))
+    repeats = read_table(folder / REPEATS, ("imputer", "seed", "validation", "test", "seconds", "error"))
     measure = metric.removeprefix("val_")
     for row in repeats.to_dict("records"):
         found.scores.append(
@@ -178,7 +191,7 @@ def kind_of(imputer: str, changes: Mapping[str, Any]) -> str:
 def _search(
     folder: Path, name: str, changes: Mapping[str, Any], metric: str, case: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    table = _table(folder / "results.parquet", ("trial", "status", "configuration"))
+    table = read_table(folder / "results.parquet", ("trial", "status", "configuration"))
     if metric not in table:
         return
     arguments = imputer_configuration(name)["arguments"]
@@ -215,7 +228,7 @@ def _at(node: Any, place: Sequence[str]) -> Any:
 
 def _study(folder: Path, space: Mapping[str, Any], case: Mapping[str, str]) -> Found:
     """Read a study: its best trial, or each of the best's seeds; its trials that failed are its search's."""
-    table = _table(folder / "results.parquet", ("trial", "status", "reason", "seconds", "configuration"))
+    table = read_table(folder / "results.parquet", ("trial", "status", "reason", "seconds", "configuration"))
     trial = space["trial"]
     best = table.iloc[0].to_dict()  # they stand best first
     measured = [name for name in table if name.startswith("val_") and not name.endswith("_std")]
