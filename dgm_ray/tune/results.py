@@ -18,36 +18,49 @@ from dgm_ray.tune.study import Study, task_of
 from dgm_ray.tune.trial import CHECKPOINT
 
 
+def repeating(study: Study, one: Outcome, *, streamed: bool = False) -> dict[str, Any]:
+    """Return the configuration that repeats a trial, with what it reached as ``expected``.
+
+    It trains for as many epochs as the trial did, so it reaches the same figures, unless rows were streamed or values
+    changed while the trial ran: then ``expected`` says so. Of several seeds it has the one that is best on the
+    validation cells. One that cannot win reached nothing.
+    """
+    configuration = study.plan.configuration(one.values)
+    if one.epochs:
+        configuration["arguments"] |= {"epochs": one.epochs}
+    if not one.ranked:
+        return configuration | {"expected": {}}
+    score, measures = one.score, one.measures
+    if best := one.best_seed:
+        score, measures = best["score"], best["measures"]
+        configuration["arguments"] |= {"seed": best["seed"], "epochs": best["epochs"]}
+    expected: dict[str, Any] = {"best_epoch": one.best_epoch, **measures}
+    found = f"{study.plan.metric} {score:.6g} in epoch {one.best_epoch}"
+    if streamed:
+        rule = "was found with streamed rows; this configuration has them in memory, where their order is another"
+        expected = {NOT_REPEATED: f"{found} {rule}"}
+    if one.schedule:
+        rule = "was found while values changed; this configuration has those of that epoch, from the beginning"
+        expected = {NOT_REPEATED: f"{found} {rule}: {said_schedule(one.schedule)}"}
+    return configuration | {"expected": expected}
+
+
 def write_best(study: Study, data: Prepared, place: Place, outcomes: list[Outcome]) -> FinalReport:
     """Write the winner's configuration; return what it is worth on the test cells, which nothing has seen before.
 
-    The configuration trains for as many epochs as the trial did, so it reaches the same figures, unless values changed
-    while it ran: then ``expected`` has these instead of figures. Of several seeds it is the one that is best on the
-    validation cells. Without a trial that can win nothing is written.
+    Without a trial that can win nothing is written.
     """
     ranked = best_first(outcomes)
     if not ranked:
         return FinalReport()
-    winner, configuration = ranked[0], study.plan.configuration(ranked[0].values)
-    score, measures = winner.score, winner.measures
-    configuration["arguments"] |= {"epochs": winner.epochs}
-    if best := winner.best_seed:
-        score, measures = best["score"], best["measures"]
-        configuration["arguments"] |= {"seed": best["seed"], "epochs": best["epochs"]}
-    expected: dict[str, Any] = {"best_epoch": winner.best_epoch, **measures}
-    found = f"{study.plan.metric} {score:.6g} in epoch {winner.best_epoch}"
-    if isinstance(data.train, Streamed):
-        rule = "was found with streamed rows; this configuration has them in memory, where their order is another"
-        expected = {NOT_REPEATED: f"{found} {rule}"}
-    if winner.schedule:
-        rule = "was found while values changed; this configuration has those of that epoch, from the beginning"
-        expected = {NOT_REPEATED: f"{found} {rule}: {said_schedule(winner.schedule)}"}
-    write_json(place.best, configuration | {"expected": expected})
+    winner = ranked[0]
+    configuration = repeating(study, winner, streamed=isinstance(data.train, Streamed))
+    write_json(place.best, configuration)
     if not winner.checkpoint or data.test is None or not data.test.hidden_mask.any():
         return FinalReport()
     state = read_checkpoint(place.local(f"{winner.checkpoint}/{CHECKPOINT}"))
     task = replace(task_of(configuration), device="auto")  # a cluster's driver may have no GPU
-    return _of_seeds(task, data, winner, state["seeds"]) if best else task.score_test(data, state)
+    return _of_seeds(task, data, winner, state["seeds"]) if winner.seeds else task.score_test(data, state)
 
 
 def _of_seeds(task: TrainingTask, data: Prepared, winner: Outcome, states: list[dict[str, Any]]) -> FinalReport:

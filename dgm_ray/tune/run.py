@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any
@@ -17,7 +18,7 @@ from ray import tune
 from ray.tune.experiment import Trial as RayTrial
 from rich.console import Console
 
-from dgm_ray.data import Prepared
+from dgm_ray.data import Prepared, Streamed
 from dgm_ray.evaluation import baseline
 from dgm_ray.evaluation.final_report import FinalReport
 from dgm_ray.tune.cluster import bundles, check_nodes, placed
@@ -30,7 +31,7 @@ from dgm_ray.tune.outcomes import Outcome, best_first, outcome_of
 from dgm_ray.tune.patience import Patience, Stopper
 from dgm_ray.tune.place import Place
 from dgm_ray.tune.proposals import Proposals
-from dgm_ray.tune.results import write_best, write_imputation, write_missing, write_results
+from dgm_ray.tune.results import repeating, write_best, write_imputation, write_missing, write_results
 from dgm_ray.tune.search import param_space
 from dgm_ray.tune.study import Study
 from dgm_ray.tune.tracking.tracker import Tracker, TrackingCallback, environment
@@ -154,7 +155,8 @@ def _fit(
         return outcome_of(trial, study.plan.metric, scheduler=scheduler)
 
     shown = ConsoleCallback(console, study.plan.metric, study.trials, outcome, lines=lines)
-    tracking = TrackingCallback(tracker, outcome, mutated)
+    repeats = partial(repeating, study, streamed=isinstance(shared.data.train, Streamed))
+    tracking = TrackingCallback(tracker, outcome, mutated, repeats)
     collector = Collector(settings.keep, outcome)
     patience = Patience(settings.stop, lambda trial: outcome(trial).score) if settings.stop else None
     resources = placed(settings.resources)

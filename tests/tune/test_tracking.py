@@ -95,9 +95,10 @@ def test_the_environment_is_named() -> None:
 
 def test_a_trial_whose_process_did_not_come_up_has_a_run() -> None:
     tracker = MagicMock(study="s")
-    callback = TrackingCallback(tracker, lambda trial: outcome(trial.trial_id, "failed"), {})
+    callback = TrackingCallback(tracker, lambda trial: outcome(trial.trial_id, "failed"), {}, lambda one: {"task": "T"})
     trial = MagicMock(trial_id="a", experiment_tag="7_x", config={"lr": 0.1})
     callback.on_trial_error(1, [trial], trial)
     tracker.open_trial.assert_called_once_with("a", "s 007", {"lr": 0.1})
+    tracker.log_text.assert_called_once_with('{\n  "task": "T"\n}', "configuration.json", "a")
     (closed,) = tracker.close_trial.call_args.args
     assert (closed.trial_id, closed.status) == ("a", "failed")

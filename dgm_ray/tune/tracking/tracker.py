@@ -23,6 +23,7 @@ from dgm_ray.training import DIVERGED
 from dgm_ray.tune.observer import Observer
 from dgm_ray.tune.outcomes import FAILED, INTERRUPTED, OOM, Outcome, number_of
 from dgm_ray.tune.plan import decoded
+from dgm_ray.tune.tracking.reading import CONFIGURATION
 
 BATCH = 500  # metrics of one request; MLflow takes 1000 at most
 MAX_PARAM = 6000  # characters of a parameter's value
@@ -109,9 +110,9 @@ class Tracker:
         """Log a file as an artifact of a trial's run, or of the study's."""
         self._queue.put(lambda: self._client.log_artifact(self._run_of(trial_id), str(path), folder))
 
-    def log_text(self, text: str, name: str) -> None:
-        """Log a text as an artifact of the study's run."""
-        self._queue.put(lambda: self._client.log_text(self.parent, text, name))
+    def log_text(self, text: str, name: str, trial_id: str | None = None) -> None:
+        """Log a text as an artifact of a trial's run, or of the study's."""
+        self._queue.put(lambda: self._client.log_text(self._run_of(trial_id), text, name))
 
     def log_study(self, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Log what the study found."""
@@ -164,7 +165,7 @@ class Tracker:
         run, now = self._runs[outcome.trial_id], _milliseconds()
         tags = [RunTag("status", outcome.status), RunTag("reason", outcome.reason[:4000])]
         best = {f"best_{name}": value for name, value in outcome.measures.items() if value == value}
-        best |= {"best_epoch": outcome.best_epoch, "train_seconds": outcome.seconds}
+        best |= {"best_epoch": outcome.best_epoch, "epochs": outcome.epochs, "train_seconds": outcome.seconds}
         metrics = [Metric(name, value, now, 0) for name, value in best.items()]
         self._client.log_batch(run, metrics=metrics, tags=tags)
         if outcome.trace:
@@ -189,11 +190,18 @@ class TrackingCallback(Observer):
     """Tell the tracker what Tune tells this. Metrics wait until there are enough of them, or the trial ends.
 
     mutated: draws whose values change while a trial runs, which MLflow's parameters cannot; they are metrics.
+    repeating: returns the configuration that repeats a trial, which its run has as an artifact.
     """
 
-    def __init__(self, tracker: Tracker, outcome: Callable[[RayTrial], Outcome], mutated: Mapping[str, Draw]) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        outcome: Callable[[RayTrial], Outcome],
+        mutated: Mapping[str, Draw],
+        repeating: Callable[[Outcome], dict[str, Any]],
+    ) -> None:
         super().__init__()
-        self._mutated = mutated
+        self._mutated, self._repeating = mutated, repeating
         self._tracker, self._outcome = tracker, outcome
         self._waiting: dict[str, list[tuple[str, float, int, int]]] = {}
         self._closed: set[str] = set()
@@ -232,6 +240,7 @@ class TrackingCallback(Observer):
                 self._close(outcome)
             elif outcome.epochs:
                 self._tracker.catch_up(outcome, self._name(outcome.number))
+                self._configure(outcome)
 
     def _name(self, number: int) -> str:
         return f"{self._tracker.study} {number:03d}"
@@ -240,7 +249,11 @@ class TrackingCallback(Observer):
         if outcome.trial_id not in self._closed:
             self._closed.add(outcome.trial_id)
             self._flush(outcome.trial_id)
+            self._configure(outcome)
             self._tracker.close_trial(outcome)
+
+    def _configure(self, outcome: Outcome) -> None:
+        self._tracker.log_text(json.dumps(self._repeating(outcome), indent=2), CONFIGURATION, outcome.trial_id)
 
     def _flush(self, trial_id: str) -> None:
         rows, self._waiting[trial_id] = self._waiting[trial_id], []
