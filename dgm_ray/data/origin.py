@@ -59,7 +59,7 @@ class Origin:
         return replace(self.encoder.metadata, classes=self.classes, num_classes=self.num_classes)
 
     def scaled(self, frame: "pd.DataFrame", place: str = "rows") -> Floats:
-        """Return rows as features (rows, num_features), NaN where missing. Raises DataError for rows that do not fit."""
+        """Return rows as features (rows, num_features), NaN where missing. Raises DataError if they do not fit."""
         features = self.encoder.encode(frame, place)
         return self.scaler.transform(features) if self.scaler else features
 
@@ -173,4 +173,7 @@ def _cell(value: Any) -> Any:
         return None
     if isinstance(value, pd.Timestamp):
         return value.isoformat()
-    return value.item() if isinstance(value, np.generic) else value
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float) and value == np.float32(value):
+        return float(str(np.float32(value)))  # no digits that were not there
+    return value

@@ -2,7 +2,7 @@
 
 Neither Ray nor MLflow is needed to use it, and nothing is unpickled. In the folder are
 
-    configuration.json    what trained it, without its data
+    configuration.json    what trained it
     table.json            the columns of its table, their scaling, means and modes, a few rows as an example
     weights.pt            its best weights
     script.py             how to use it
@@ -54,8 +54,8 @@ PACKAGES = ("torch", "numpy", "pandas", "scikit-learn")
 class Model:
     """A trained model, with the columns, types and units of the table that it was trained on.
 
-    configuration: what trained it, ``{"task": ..., "arguments": {...}}``. states: of its components. place: where these
-    come from, for errors. epoch, scores: the best epoch, and what was measured in it.
+    configuration: what trained it, ``{"task": ..., "arguments": {...}}``; its data is not read. states: of its
+    components. place: where these come from, for errors. epoch, scores: the best epoch, and what was measured in it.
 
     Raises TrainingError for weights that do not fit the configuration.
     """
@@ -73,6 +73,7 @@ class Model:
     ) -> None:
         arguments = {key: value for key, value in configuration["arguments"].items() if key not in LEFT_OUT}
         node = {"task": configuration["task"], "arguments": arguments | {"device": device}}
+        self.trained_by = configuration
         self.configuration, self.origin, self.device = node, origin, device
         self.epoch, self.scores = epoch, dict(scores)
         self.seed = int(arguments["seed"]) if "seed" in arguments and arguments["seed"] is not None else 0
@@ -154,7 +155,7 @@ class Model:
         folder = Path(folder)
         check_free(folder)
         components = modules_of(self.architecture.components)
-        write_json(folder / CONFIGURATION, self.configuration | {"arguments": self._arguments})
+        write_json(folder / CONFIGURATION, self.trained_by)
         write_json(folder / TABLE, self.origin.to_dict())
         write_checkpoint(folder / WEIGHTS, {"architecture": copy_states(components), "epoch": self.epoch})
         write_text(folder / SCRIPT, _script(self))
@@ -164,10 +165,6 @@ class Model:
         about |= {"epoch": self.epoch, "scores": self.scores}
         hashes = {name: _sha256(folder / name) for name in CHECKED}
         write_json(folder / MODEL, {"format": FORMAT, **about, "versions": versions, "sha256": hashes})
-
-    @property
-    def _arguments(self) -> dict[str, Any]:
-        return {key: value for key, value in self.configuration["arguments"].items() if key != "device"}
 
     @property
     def _name(self) -> str:

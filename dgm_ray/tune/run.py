@@ -31,7 +31,15 @@ from dgm_ray.tune.outcomes import Outcome, best_first, outcome_of
 from dgm_ray.tune.patience import Patience, Stopper
 from dgm_ray.tune.place import Place
 from dgm_ray.tune.proposals import Proposals
-from dgm_ray.tune.results import repeating, write_best, write_imputation, write_missing, write_results
+from dgm_ray.tune.results import (
+    repeating,
+    write_best,
+    write_imputation,
+    write_missing,
+    write_models,
+    write_origin,
+    write_results,
+)
 from dgm_ray.tune.search import param_space
 from dgm_ray.tune.study import Study
 from dgm_ray.tune.tracking.tracker import Tracker, TrackingCallback, environment
@@ -135,6 +143,7 @@ def search(
     write_results(study, place, outcomes)
     report = write_best(study, data, place, outcomes)
     write_imputation(place, report)
+    write_models(study, place, outcomes)
     place.publish()
     return Found(outcomes, means, report, watch.received)
 
@@ -222,7 +231,8 @@ def _open(tracker: Tracker, study: Study, data: Prepared, place: Place, more: Ma
     tags |= {"study": place.location, "mechanism": study.mechanism, **more}
     tracker.open_study(place.folder.name, study.resolved() | {"trials": study.trials}, tags, resume=place.resume)
     tracker.log_study(write_missing(data, place), {})
-    for path in (place.settings, study.path, place.missing):
+    write_origin(study, data, place)
+    for path in (place.settings, study.path, place.missing, place.origin):
         tracker.log_file(path)
 
 
@@ -232,6 +242,7 @@ def close(tracker: Tracker, study: Study, place: Place, found: Found) -> None:
     for one in ranked[: study.settings.keep]:
         if one.checkpoint:
             tracker.log_file(place.local(f"{one.checkpoint}/{CHECKPOINT}"), one.trial_id, "checkpoint")
+            tracker.log_model(place.model(one.number), one.trial_id)
     for path in (place.best, place.table, place.text, place.imputation):
         if path.exists():
             tracker.log_file(path)

@@ -1,0 +1,34 @@
+"""What MLflow runs to serve a model's folder: it is copied beside the folder, so that nothing is pickled."""
+
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+import dgm_ray
+
+
+class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """A model of ``dgm-ray export`` as MLflow calls it."""
+
+    def load_context(self, context: Any) -> None:
+        """Read the folder, once."""
+        self.model = dgm_ray.load(context.artifacts["model"])
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Return the rows completed; or with ``params={"sample": n}`` n new rows.
+
+        params: also seed, of the new rows (below 0: others each time), and labels, the class of all rows, of a
+        conditional model.
+        """
+        given: dict[str, Any] = {"sample": 0, "seed": -1, "labels": ""} | (params or {})
+        labels = given["labels"] or None
+        if given["sample"] or not self.model.can_impute:
+            return self.model.sample(given["sample"], None if given["seed"] < 0 else given["seed"], labels)
+        names = {str(one.name): one.name for one in self.model.origin.encoder.columns}
+        rows = model_input.rename(columns=names)
+        absent = [name for name in names.values() if name not in rows]
+        return self.model.impute(rows.assign(**{str(name): None for name in absent}), labels)
+
+
+mlflow.models.set_model(Served())
