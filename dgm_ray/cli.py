@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dgm_ray.errors import one_line_errors
 from dgm_ray.tasks.runner import run
 from dgm_ray.tune.command import tune
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +23,13 @@ app.command()(tune)
 app.command()(run)
 data = typer.Typer(no_args_is_help=True, help="Data sets in the original library's files.")
 app.add_typer(data, name="data")
+
+
+def _wide() -> "Console":
+    """Return a console for tables; a file has no width of its own."""
+    from rich.console import Console
+
+    return Console() if Console().is_terminal else Console(width=160)
 
 
 @app.command()
@@ -173,12 +183,123 @@ def leaderboard(
       dgm-ray leaderboard gan medgan --metric val_marginal_distance
     """
     with one_line_errors():
-        from rich.console import Console
-
         from dgm_ray.tune.report.standings import leaderboard as make_leaderboard
 
-        console = Console() if Console().is_terminal else Console(width=160)
-        make_leaderboard(studies or [], metric, output, console)
+        make_leaderboard(studies or [], metric, output, _wide())
+
+
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(
+        envvar="MLFLOW_TRACKING_URI",
+        help="Of MLflow; sqlite:///mlflow.db in this folder by default.",
+        show_default=False,
+    ),
+]
+RunId = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN_ID", help="The beginning of a run's id, or its name: 'medgan 003'.", show_default=False
+    ),
+]
+
+
+@app.command()
+def runs(
+    experiment: Annotated[str | None, typer.Option(help="Of MLflow; all by default.", show_default=False)] = None,
+    study: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its trials, best first: a study's name, folder or run id.")
+    ] = None,
+    last: Annotated[int, typer.Option(min=1, metavar="N", help="So many at most.")] = 20,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """List the last studies that MLflow has, newest first; or the trials of one, best first.
+
+    Examples:
+
+      dgm-ray runs
+
+      dgm-ray runs --study medgan --last 5
+    """
+    with one_line_errors():
+        from dgm_ray.tune.tracking.listing import list_runs
+        from dgm_ray.tune.tracking.reading import default_uri
+
+        list_runs(experiment, study, last, tracking_uri or default_uri(), _wide())
+
+
+@app.command()
+def show(run_id: RunId, tracking_uri: TrackingUri = None) -> None:
+    """Print all that MLflow has of a trial or a study: figures, parameters, tags, environment, files, what to do next.
+
+    Examples:
+
+      dgm-ray show 3f2a
+
+      dgm-ray show "medgan 003"
+    """
+    with one_line_errors():
+        from dgm_ray.tune.tracking.listing import show_run
+        from dgm_ray.tune.tracking.reading import default_uri
+
+        show_run(run_id, tracking_uri or default_uri(), _wide())
+
+
+@app.command()
+def best(
+    study: Annotated[
+        str, typer.Argument(help="A study's folder, its name below ./results, or its run's name or id in MLflow.")
+    ],
+    table: Annotated[bool, typer.Option("--table", help="For people, and not JSON.")] = False,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Print the configuration of a study's best trial as JSON, which `dgm-ray run` repeats.
+
+    Examples:
+
+      dgm-ray best medgan > best.json
+
+      dgm-ray best results/medgan --table
+    """
+    with one_line_errors():
+        from dgm_ray.tune.tracking.listing import best_of, print_configuration
+        from dgm_ray.tune.tracking.reading import default_uri
+
+        node = best_of(study, tracking_uri or default_uri())
+        if table:
+            print_configuration(node, _wide())
+        else:
+            print(json.dumps(node, indent=2))
+
+
+@app.command()
+def reproduce(
+    run_id: RunId,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Compare the first N epochs only, each as it was logged.")
+    ] = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Run a trial again from what MLflow has of it, and say whether the figures agree; of a study its best trial.
+
+    Data, hidden cells, configuration and seeds are those that were logged; it runs here, in this process.
+
+    The exit code is 0 if they agree, and 1 if they differ: then the likely cause is named.
+
+    Examples:
+
+      dgm-ray reproduce 3f2a
+
+      dgm-ray reproduce medgan --epochs 2
+    """
+    with one_line_errors():
+        from rich.console import Console
+
+        from dgm_ray.tune.tracking.reading import default_uri
+        from dgm_ray.tune.tracking.reproduce import reproduce as repeat
+
+        if not repeat(run_id, epochs, tracking_uri or default_uri(), Console()):
+            raise SystemExit(1)
 
 
 @data.command("list")

@@ -22,6 +22,9 @@ from dgm_ray.space import draws_of, read_draws, read_file
 
 KEYS = ("task", "arguments", "logging", "expected")
 NOT_REPEATED = "not_repeated"  # in place of figures: why the task will not reach them
+# Of a figure, or of 1 if it is smaller. On one machine with the same versions a training repeats to the bit, whatever
+# process it is in; another processor or version adds in another order.
+TOLERANCE = 1e-6
 LOG = logging.getLogger("dgm_ray")
 
 
@@ -95,8 +98,12 @@ def load_tasks() -> None:
 
 def read_task(path: Path) -> Ready:
     """Read a configuration file and check it. Raises ConfigurationError for whatever does not fit."""
+    return checked(read_file(path), path)
+
+
+def checked(node: dict[str, Any], path: Path) -> Ready:
+    """Check what a configuration file says. path: of the file, for errors, which are those of ``read_task``."""
     load_tasks()
-    node = read_file(path)
     if "trial" in node:
         raise ConfigurationError(str(path), f"is a search space; run it with: python -m dgm_ray.tune {path}")
     ignored = [key for key in node if key not in KEYS]
@@ -118,6 +125,11 @@ def read_task(path: Path) -> Ready:
     begin = None if wanted is None else call(Logging, wanted, path="logging")
     task: Task = call(TASKS.get(node["task"], "task"), arguments, path="arguments")
     return Ready(path, node["task"], task, node, begin, expected, ignored)
+
+
+def agrees(one: float, other: float) -> bool:
+    """Tell whether two figures are the same, but for ``TOLERANCE``."""
+    return bool(one == other or abs(one - other) <= TOLERANCE * max(1.0, abs(one)) or (one != one and other != other))
 
 
 def duration(seconds: float) -> str:
@@ -144,7 +156,7 @@ def _compare(expected: dict[str, Any], found: dict[str, Any], console: Console) 
         if name == NOT_REPEATED:
             console.print(f"{name}: {value}", highlight=False, markup=False)
             continue
-        same = name in found and abs(found[name] - value) <= 1e-6 * max(1.0, abs(value))
+        same = name in found and agrees(value, found[name])
         agree &= same
         verdict = "reproduced" if same else "DIFFERS"
         figure = found[name] if name in found else "nothing"

@@ -205,7 +205,12 @@ class TrainingTask(ABC):
 
     def run(self, console: Console, configuration: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Train to the end, write the checkpoint and the log that were asked for, and return the best figures."""
-        data = self.prepare()
+        return self.run_on(self.prepare(), console, configuration)
+
+    def run_on(
+        self, data: Prepared, console: Console, configuration: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Do what ``run`` does, on data that is prepared already."""
         for place in self.rehearse(data.metadata).unused:
             console.print(f"has no effect: {place}", highlight=False, soft_wrap=True, markup=False)
         training = self.start(data, configuration)

@@ -32,7 +32,8 @@ from dgm_ray.tune.report.standings import write
 from dgm_ray.tune.run import close, command, means_of, print_lines, repeat_line, search
 from dgm_ray.tune.runs import Journal, Row, Runs
 from dgm_ray.tune.study import Study
-from dgm_ray.tune.tracking.tracker import Tracker, environment
+from dgm_ray.tune.tracking.environment import environment
+from dgm_ray.tune.tracking.tracker import Tracker
 
 METRIC = "val_imputation_"
 LOG_SECONDS = 30.0  # between two lines of progress, where there is no terminal

@@ -42,7 +42,8 @@ from dgm_ray.tune.results import (
 )
 from dgm_ray.tune.search import param_space
 from dgm_ray.tune.study import Study
-from dgm_ray.tune.tracking.tracker import Tracker, TrackingCallback, environment
+from dgm_ray.tune.tracking.environment import environment
+from dgm_ray.tune.tracking.tracker import Tracker, TrackingCallback
 from dgm_ray.tune.trial import CHECKPOINT, Trial
 
 

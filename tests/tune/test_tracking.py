@@ -6,7 +6,8 @@ from unittest.mock import MagicMock
 import pytest
 
 from dgm_ray.tune.outcomes import Outcome
-from dgm_ray.tune.tracking.tracker import Tracker, TrackingCallback, environment
+from dgm_ray.tune.tracking.environment import environment
+from dgm_ray.tune.tracking.tracker import Tracker, TrackingCallback
 
 pytestmark = pytest.mark.slow
 

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+RESULTS = Path("results")  # where studies' folders are, if nothing else is said
 WAIT = 30.0  # seconds for the first answer
 TRY = 10  # seconds for one answer of a server, which is asked twice
 PAGE = 100  # runs of one answer
@@ -31,6 +33,11 @@ SHORT = 8  # characters of an id that tables show
 WINNING = ("completed", "stopped", "early stop", "interrupted")  # as ``outcomes.RANKED``, which needs Ray
 URI = "--tracking-uri"
 CONFIGURATION = "configuration.json"  # an artifact of every trial's run: what repeats it
+
+
+def default_uri() -> str:
+    """Return where studies write if no other is named: a database in the working directory."""
+    return f"sqlite:///{Path('mlflow.db').absolute()}"
 
 
 def client_of(uri: str) -> MlflowClient:
@@ -115,6 +122,12 @@ def is_study(run: Run) -> bool:
     return "study" in run.data.tags
 
 
+def is_comparison(run: Run) -> bool:
+    """Tell whether a run is a comparison's, whose imputers have studies of their own."""
+    tags = run.data.tags
+    return is_study(run) and "best" in tags and "comparison" in tags and tags["comparison"] == run.info.run_name
+
+
 def parent_of(client: MlflowClient, run: Run) -> Run:
     """Return the run of a trial's study; a study's is its own. Raises StudyError if it was deleted."""
     if is_study(run):
@@ -148,7 +161,7 @@ def winner_of(client: MlflowClient, parent: Run) -> Run:
     """
     if not is_study(parent):
         return parent
-    if "best" in parent.data.tags:
+    if is_comparison(parent):
         return winner_of(client, _best_study(client, parent))
     score, place, first = f"best_{metric_of(parent)}", f"study {parent.info.run_name}", None
     for trial in trials_of(client, parent):
@@ -190,6 +203,46 @@ def find_study(client: MlflowClient, given: str, place: str = "STUDY") -> Run:
     if not is_study(run):
         raise StudyError(place, f"is a trial, of the study {parent_of(client, run).info.run_name}", given)
     return run
+
+
+def text_of(client: MlflowClient, run: Run, name: str) -> str:
+    """Return a text artifact of a run. Raises StudyError if it is not there."""
+    place = f"run {run.info.run_id[:SHORT]} ({run.info.run_name})"
+    if name not in artifacts_of(client, run):
+        rule = f"has no {name}: it is still running, older than this version, or its files were removed"
+        raise StudyError(place, rule)
+    with TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(run.info.run_id, name, folder)).read_text(encoding="utf-8")
+
+
+def configuration_of(client: MlflowClient, trial: Run) -> dict[str, Any]:
+    """Return what repeats a trial. Raises StudyError if it is not there, or is not what was logged."""
+    text = text_of(client, trial, CONFIGURATION)
+    try:
+        node = json.loads(text)
+    except ValueError:
+        node = None
+    if not isinstance(node, dict):
+        raise StudyError(f"run {trial.info.run_id[:SHORT]}", f"its {CONFIGURATION} is no JSON object")
+    return node
+
+
+def artifacts_of(client: MlflowClient, run: Run, below: str | None = None) -> list[str]:
+    """Return the paths of a run's artifacts, those in folders too."""
+    found: list[str] = []
+    for one in client.list_artifacts(run.info.run_id, below):
+        found += artifacts_of(client, run, one.path) if one.is_dir else [one.path]
+    return found
+
+
+def history(client: MlflowClient, run: Run) -> dict[str, dict[int, float]]:
+    """Return the figures of a trial's epochs, by name and epoch; of one that was logged twice the last."""
+    found: dict[str, dict[int, float]] = {}
+    for name in run.data.metrics:
+        steps = sorted(client.get_metric_history(run.info.run_id, name), key=lambda one: one.timestamp)
+        if steps[-1].step:  # what is of the whole trial has none
+            found[name] = {one.step: one.value for one in steps}
+    return found
 
 
 def _best_study(client: MlflowClient, comparison: Run) -> Run:

@@ -5,11 +5,8 @@ A thread does the writing, so that neither trials nor Tune's loop wait for the t
 
 import json
 import logging
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -17,7 +14,6 @@ from typing import Any
 
 from ray.tune.experiment import Trial as RayTrial
 
-from dgm_ray import __version__
 from dgm_ray.space import Draw
 from dgm_ray.training import DIVERGED
 from dgm_ray.tune.observer import Observer
@@ -282,30 +278,6 @@ def load_mlflow() -> None:
     from mlflow.store.db import utils  # noqa: F401  # and what a database needs
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-
-
-def environment() -> dict[str, str]:
-    """Return the tags that say where a study ran: versions, and the commit if the working directory is a checkout."""
-    versions = {"dgm_ray": __version__, "python": sys.version.split()[0]}
-    versions |= {name: version(name) for name in ("torch", "ray", "mlflow", "numpy")}
-    tags = {f"version.{name}": installed for name, installed in versions.items()}
-    commit = _git("rev-parse", "HEAD")
-    if commit:
-        tags |= {"mlflow.source.git.commit": commit, "git.dirty": str(bool(_git("status", "--porcelain"))).lower()}
-    return tags | {"command": json.dumps(sys.argv)}
-
-
-def _git(*arguments: str) -> str:
-    try:
-        return subprocess.run(  # noqa: S603
-            ["git", *arguments],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
 
 
 def _milliseconds() -> int:
