@@ -10,6 +10,7 @@ Neither Ray nor MLflow is needed to use it, and nothing is unpickled. In the fol
 """
 
 import hashlib
+import math
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -122,9 +123,9 @@ class Model:
         aside = [name for name in frame.columns if name in (self.origin.label, *self.origin.left_out)]
         rows = frame.drop(columns=aside)
         self.origin.encoder.check_columns(rows)
-        numbers = self._labels(
-            frame[self.origin.label] if labels is None and self.origin.label in aside else labels, len(frame)
-        )
+        if self.conditional and labels is None and self.origin.label in aside:
+            labels = frame[self.origin.label]
+        numbers = self._labels(labels, len(frame))
         done = completed(self.architecture, self.origin, rows, self.seed, device_of(self.device), labels=numbers)
         made = frame.copy()
         for name in done:
@@ -162,7 +163,7 @@ class Model:
         versions = {"dgm_ray": __version__, "python": platform.python_version()}
         versions |= {name: version(name) for name in PACKAGES}
         about = {"model": self._name, "can_impute": self.can_impute, "can_sample": self.can_sample}
-        about |= {"epoch": self.epoch, "scores": self.scores}
+        about |= {"conditional": self.conditional, "epoch": self.epoch, "scores": self.scores}
         hashes = {name: _sha256(folder / name) for name in CHECKED}
         write_json(folder / MODEL, {"format": FORMAT, **about, "versions": versions, "sha256": hashes})
 
@@ -172,7 +173,7 @@ class Model:
 
     def _labels(self, labels: Any, rows: int) -> Floats | None:
         if not self.conditional:
-            if labels is not None and self.origin.label is None:
+            if labels is not None:
                 raise DataError("labels", f"{self._name} is not conditional: it takes none")
             return None
         if labels is None:
@@ -200,7 +201,12 @@ def export(
 
 
 def of_checkpoint(configuration: Mapping[str, Any], origin: Origin, state: Mapping[str, Any], place: str) -> Model:
-    """Return the model of a training's checkpoint, with its best weights if it has kept any, else the last."""
+    """Return the model of a training's checkpoint, with its best weights if it has kept any, else the last.
+
+    Of several seeds it is the one that is best.
+    """
+    if "seeds" in state:
+        state = min(state["seeds"], key=lambda one: one["best_metric"] if "best_metric" in one else math.inf)
     if "best_architecture" not in state:
         return Model(configuration, origin, state["architecture"], place=place, epoch=state["epoch"])
     found = {"epoch": state["best_epoch"], "scores": state["best_measures"]}

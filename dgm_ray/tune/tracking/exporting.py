@@ -51,7 +51,10 @@ def export_model(given: str, folder: Path, uri: str, console: Console) -> None:
     can = [what for what, able in (("completes rows", model.can_impute), ("draws rows", model.can_sample)) if able]
     found = ", ".join(f"{name} {value:.4g}" for name, value in model.scores.items())
     lines = [f"{model.configuration['task']}, epoch {model.epoch}{': ' if found else ''}{found}"]
-    lines += [f"wrote {folder}: it {' and '.join(can)}", f"use it: python {folder / SCRIPT} {'IN.csv' if model.can_impute else 100} OUT.csv"]
+    lines += [
+        f"wrote {folder}: it {' and '.join(can)}",
+        f"use it: python {folder / SCRIPT} {'IN.csv' if model.can_impute else 100} OUT.csv",
+    ]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dgm_ray import __version__
 from dgm_ray.data import Origin
-from dgm_ray.data.columns import Column
+from dgm_ray.data.columns import Column, Numbers
 from dgm_ray.data.origin import read_object
 from dgm_ray.tasks.exported import MODEL, PACKAGES, TABLE
 
@@ -52,7 +52,7 @@ def log_model(client: MlflowClient, run_id: str, folder: Path) -> str:
             ),
             python_model=str(CODE),
             artifacts={NAME: str(folder)},
-            signature=_signature(origin),
+            signature=_signature(origin, conditional=about["conditional"]),
             input_example=origin.example_frame().rename(columns=str),
             pip_requirements=requirements(),  # else MLflow loads the model to see what it imports
         )
@@ -67,21 +67,26 @@ def requirements() -> list[str]:
     return [f"dgm-ray=={__version__}", *(f"{name}=={version(name).partition('+')[0]}" for name in PACKAGES)]
 
 
-def _signature(origin: Origin) -> Any:
+def _signature(origin: Origin, *, conditional: bool) -> Any:
     from mlflow.models import ModelSignature
-    from mlflow.types import ParamSchema, ParamSpec, Schema
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import AnyType
 
-    columns = Schema([_column(one) for one in origin.encoder.columns])
+    columns = [_column(one) for one in origin.encoder.columns]
+    label = [ColSpec(AnyType(), origin.label, required=False)] if conditional and origin.label else []
     params = ParamSchema(
         [ParamSpec("sample", "long", 0), ParamSpec("seed", "long", -1), ParamSpec("labels", "string", "")]
     )
-    return ModelSignature(inputs=columns, outputs=columns, params=params)
+    return ModelSignature(inputs=Schema([*columns, *label]), outputs=Schema(columns), params=params)
 
 
 def _column(column: Column) -> Any:
-    """Return a column as MLflow has it: numbers are floats, because a cell may be missing; all are optional."""
+    """Return a column as MLflow has it, optional. Its integers and booleans cannot be missing, and it turns no integer
+    into a float: columns of these may hold anything to MLflow, and the model checks them itself.
+    """
     from mlflow.types import ColSpec
     from mlflow.types.schema import AnyType
 
-    kinds: dict[str, Any] = {"numbers": "double", "text": "string", "dates": "datetime", "booleans": AnyType()}
-    return ColSpec(kinds[column.family], str(column.name), required=False)
+    kinds: dict[str, Any] = {"text": "string", "dates": "datetime", "numbers": AnyType(), "booleans": AnyType()}
+    fractions = isinstance(column, Numbers) and not column.whole
+    return ColSpec("double" if fractions else kinds[column.family], str(column.name), required=False)

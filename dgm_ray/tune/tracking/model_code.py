@@ -19,16 +19,19 @@ class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         """Return the rows completed; or with ``params={"sample": n}`` n new rows.
 
         params: also seed, of the new rows (below 0: others each time), and labels, the class of all rows, of a
-        conditional model.
+        conditional model, whose rows may have it in their own column as well.
         """
         given: dict[str, Any] = {"sample": 0, "seed": -1, "labels": ""} | (params or {})
         labels = given["labels"] or None
         if given["sample"] or not self.model.can_impute:
             return self.model.sample(given["sample"], None if given["seed"] < 0 else given["seed"], labels)
-        names = {str(one.name): one.name for one in self.model.origin.encoder.columns}
+        origin = self.model.origin
+        names = {str(one.name): one.name for one in origin.encoder.columns}
         rows = model_input.rename(columns=names)
-        absent = [name for name in names.values() if name not in rows]
-        return self.model.impute(rows.assign(**{str(name): None for name in absent}), labels)
+        if self.model.conditional and origin.label in rows:
+            labels = labels or rows[origin.label]
+        rows = rows.assign(**{str(name): None for name in names.values() if name not in rows})
+        return self.model.impute(rows[list(names.values())], labels)
 
 
 mlflow.models.set_model(Served())
