@@ -209,6 +209,20 @@ def test_it_is_the_best_epoch(forest: Exported) -> None:
     assert not list(forest.folder.glob("*.pkl"))
 
 
+def test_of_several_seeds_it_is_the_best(tmp_path: Path, data: Prepared) -> None:
+    node = imputer_configuration("autoencoder")
+    own = {"epochs": 2, "patience": None, "seed": 5, "keep_checkpoint_by_metric": "val_imputation_rmse"}
+    node["arguments"] = fitting(node["arguments"], data.train.rows) | own
+    trainings = task_of(node, Holdout(Wine())).repeats(3, data, node)  # type: ignore[arg-type]
+    while not trainings.done:
+        trainings.advance()
+    best = min(trainings.by_seed, key=lambda one: one["score"])
+    node["arguments"]["seed"] = best["seed"]
+    made = export(tmp_path / "model", node, Origin.of(data, "grade", ("id",)), trainings.state())
+    assert (made.epoch, made.scores) == (best["best_epoch"], best["measures"])
+    assert dgm_ray.load(tmp_path / "model").seed == best["seed"]
+
+
 def test_columns_that_were_left_out_stay(forest: Exported) -> None:
     frame = people(20, 5)[["since", "id", "city", "zip", "age", "income", "member"]].set_index(pd.RangeIndex(7, 27))
     done = dgm_ray.load(forest.folder).impute(frame)

@@ -30,8 +30,7 @@ class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         rows = model_input.rename(columns=names)
         if self.model.conditional and origin.label in rows:
             labels = labels or rows[origin.label]
-        rows = rows.assign(**{str(name): None for name in names.values() if name not in rows})
-        return self.model.impute(rows[list(names.values())], labels)
+        return self.model.impute(rows.reindex(columns=list(names.values())), labels)  # a column may be absent
 
 
 mlflow.models.set_model(Served())
