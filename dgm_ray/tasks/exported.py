@@ -200,6 +200,14 @@ def export(
     return model
 
 
+def copy_model(kept: Path, folder: Path) -> Model:
+    """Write the model of a folder to another, and return it. Raises as ``Model.load`` and ``Model.save``."""
+    check_free(folder)
+    model = Model.load(kept)
+    model.save(folder)
+    return model
+
+
 def of_checkpoint(configuration: Mapping[str, Any], origin: Origin, state: Mapping[str, Any], place: str) -> Model:
     """Return the model of a training's checkpoint, with its best weights if it has kept any, else the last.
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from dgm_ray.data import Origin
 from dgm_ray.errors import StudyError
-from dgm_ray.tasks.exported import SCRIPT, TABLE, Model, check_free, export
+from dgm_ray.tasks.exported import SCRIPT, TABLE, Model, check_free, copy_model, export
 from dgm_ray.training import read_checkpoint
 from dgm_ray.tune.tracking.reading import (
     RESULTS,
@@ -72,9 +72,7 @@ def _of_folder(study: Path, folder: Path) -> Model:
     kept = study / _MODELS / f"trial_{best.iloc[0]:04d}"
     if not kept.is_dir():
         raise StudyError(str(study), "has no model of its best trial: none can win, or its version had none to keep")
-    model = Model.load(kept)
-    model.save(folder)
-    return model
+    return copy_model(kept, folder)
 
 
 def _of_run(given: str, folder: Path, uri: str) -> Model:
