@@ -172,8 +172,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
     def _of(cls, model: Model) -> "Imputer":
         """Return the imputer that a model is. Raises ConfigurationError for one that is none."""
         if not model.can_impute or model.conditional:
-            lacks = "needs labels, which an imputer's table has not" if model.can_impute else "cannot impute"
-            raise ConfigurationError("model", lacks, model.configuration["task"])
+            lacks = "is conditional, and an imputer's table has no labels: use dgm_ray.load, or the folder's script.py"
+            raise ConfigurationError("model", lacks if model.can_impute else "draws rows and cannot impute")
         made, origin = cls(model.configuration, seed=model.seed, device=model.device), model.origin
         made.encoder_, made.means_and_modes_, made.scaler_ = origin.encoder, origin.means_and_modes, origin.scaler
         made.configuration_, made.architecture_ = model.configuration, model.architecture

@@ -314,25 +314,26 @@ def _sha256(path: Path) -> str:
 
 def _script(model: Model) -> str:
     """Return a script that uses the model of the folder in which it lies."""
-    given = "" if not model.conditional else ", labels=sys.argv[3]"
-    fill = "made = model.impute(read_frame(Path(source), model.origin.encoder))"
-    draw = f"made = model.sample(int(source){given})"
     uses = [f"python {SCRIPT} IN.csv OUT.csv completes a table"] if model.can_impute else []
-    uses += [f"python {SCRIPT} 100 OUT.csv{' CLASS' if given else ''} draws rows"] if model.can_sample else []
+    label = " CLASS" if model.conditional else ""
+    uses += [f"python {SCRIPT} 100 OUT.csv{label} draws rows"] if model.can_sample else []
+    reads = "from dgm_ray.data.user_files import read_frame\n" if model.can_impute else ""
+    fill = "made = model.impute(read_frame(Path(source), model.origin.encoder))"
+    draw = f"made = model.sample(int(source){', labels=label[0] if label else None' if label else ''})"
+    act = fill if model.can_impute else draw
     if model.can_impute and model.can_sample:
-        act = f"if source.isdigit():\n    {draw}\nelse:\n    {fill}"
-    else:
-        act = fill if model.can_impute else draw
-    reader = "from dgm_ray.data.user_files import read_frame\n" if model.can_impute else ""
+        act = f"if source.isdigit():\n        {draw}\n    else:\n        {fill}"
     return f'''"""{"; ".join(uses)}."""
 
 import sys
 from pathlib import Path
 
 import dgm_ray
-{reader}
-model = dgm_ray.load(Path(__file__).parent)
-source, output = sys.argv[1:3]
-{act}
-made.to_csv(output, index=False)
+{reads}from dgm_ray.errors import one_line_errors
+
+source, output, *label = sys.argv[1:]
+with one_line_errors():
+    model = dgm_ray.load(Path(__file__).parent)
+    {act}
+    made.to_csv(output, index=False)
 '''

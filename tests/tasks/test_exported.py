@@ -337,10 +337,18 @@ def test_a_conditional_model_takes_classes(tmp_path: Path, data: Prepared, node_
     assert made["grade"].tolist() == ["good", "bad", "good", "good"]
     rows = people(6, 1)
     pd.testing.assert_frame_equal(loaded.impute(rows), loaded.impute(rows, rows["grade"]))
+    line = [sys.executable, str(model / "script.py"), "5", str(tmp_path / "drawn.csv")]
+    subprocess.run([*line, "good"], check=True, timeout=120)
+    assert pd.read_csv(tmp_path / "drawn.csv")["grade"].tolist() == ["good"] * 5
+    wrong = subprocess.run([*line, "goood"], check=False, timeout=120, capture_output=True, text=True)
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        "error: labels: there is no class 'goood'; did you mean 'good'?\n",
+    )
     for labels, said in ((None, "give the class of each row"), ("goood", "did you mean 'good'"), (["bad"], "each of")):
         with pytest.raises(DataError, match=said):
             loaded.sample(3, 0, labels)
     with pytest.raises(DataError, match="give the class of each row, in the column 'grade'"):
         loaded.impute(rows[LEARNED])
-    with pytest.raises(ImputerError, match="needs labels"):
+    with pytest.raises(ImputerError, match="is conditional, and an imputer's table has no labels"):
         Imputer.load(model)
