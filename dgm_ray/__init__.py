@@ -7,7 +7,9 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import the estimator when it is first asked for: it brings torch, scikit-learn and pandas with it."""
+    """Import the estimator, or what loads models, when it is first asked for: torch comes with it."""
     if name == "Imputer":
         return import_module("dgm_ray.estimator").Imputer
+    if name == "load":
+        return import_module("dgm_ray.tasks.exported").load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -49,7 +49,7 @@ def schema() -> None:
 @app.command()
 def impute(
     configuration: Annotated[
-        Path, typer.Argument(help="A study's best.json, an imputer's name (gain), or a model that --save wrote.")
+        Path, typer.Argument(help="A study's best.json, an imputer's name (gain), or a model of --save or of export.")
     ],
     table: Annotated[Path, typer.Argument(metavar="IN", help="Your table with missing cells: .csv, .tsv or .parquet.")],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="The completed table: .csv, .tsv or .parquet.")],
@@ -270,6 +270,41 @@ def best(
             print_configuration(node, _wide())
         else:
             print(json.dumps(node, indent=2))
+
+
+@app.command()
+def export(
+    run_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_ID",
+            help="The beginning of a run's id, or its name; or a study's folder, or its name below ./results.",
+            show_default=False,
+        ),
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.", show_default=False)],
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Write a trained model as a folder: configuration, weights, the table's columns, and a script that uses them.
+
+    Of a study it is the best trial's. Neither Ray nor MLflow is needed to use it: `dgm_ray.load(DIR)` completes rows of
+    a DataFrame and draws new ones, and `dgm-ray impute DIR IN OUT` completes a file.
+
+    Examples:
+
+      dgm-ray export medgan model
+
+      dgm-ray export 3f2a model
+
+      python model/script.py my_table.csv completed.csv
+    """
+    with one_line_errors():
+        from rich.console import Console
+
+        from dgm_ray.tune.tracking.exporting import export_model
+        from dgm_ray.tune.tracking.reading import default_uri
+
+        export_model(run_id, folder, tracking_uri or default_uri(), Console())
 
 
 @app.command()

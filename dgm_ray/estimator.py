@@ -12,26 +12,23 @@ import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from dgm_ray.data import CellHoldout, FrameEncoder, InMemory, Kind, MinMaxScaler, Prepared, Table
+from dgm_ray.data import CellHoldout, FrameEncoder, InMemory, Kind, MinMaxScaler, Origin, Prepared, Table
 from dgm_ray.data.user_files import own_source
 from dgm_ray.errors import ConfigurationError, DataError, DGMError, ImputerError, TrainingError
-from dgm_ray.evaluation import Floats, draw_rows, impute_rows
 from dgm_ray.models import Imputes
-from dgm_ray.registry import TASKS, call, check_keys, parameters
+from dgm_ray.registry import TASKS, check_keys, parameters
 from dgm_ray.space import draws_of, read_draws, read_file
-from dgm_ray.tasks import train, train_imputer  # noqa: F401 (registers what can train)
+from dgm_ray.tasks.exported import LEFT_OUT, Model, assembled, completed, drawing, task_of
 from dgm_ray.tasks.imputers import fitting, imputer_configuration
 from dgm_ray.tasks.trained import device_of
 from dgm_ray.tasks.training_task import TrainingTask
-from dgm_ray.training import DIVERGED, Training, load_states, modules_of, read_checkpoint, write_checkpoint
+from dgm_ray.training import DIVERGED, Training, modules_of, read_checkpoint, write_checkpoint
 from dgm_ray.training.checkpoints import copy_states
 
 Report = Callable[[int, Mapping[str, float]], None]
 
 DEFAULT = "miss_forest"
 _ARGUMENTS = "configuration.arguments"
-# What belongs to the table or to the run that a configuration was made for.
-_LEFT_OUT = ("data", "metadata", "scale_transform", "checkpoints", "logs", "logging")
 
 
 class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -96,13 +93,12 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
             table = Table(encoder.metadata, encoder.encode(frame, "table"), scaled=False, encoder=encoder)
             data = CellHoldout(InMemory(table), 0.0, self.validation_probability, self.seed)
             prepared = self._prepared(data)
-            assert prepared.scaler is not None  # the table is in the user's units
             node = self._node(table.rows, hidden=bool(prepared.validation.hidden_mask.any()))
-            with _aside(self.seed):
-                training = _trained(_task(node, data), prepared, node, report)
+            with drawing(self.seed):
+                training = _trained(task_of(node, data), prepared, node, report)
                 self.validation_scores_ = training.evaluate()
         self.encoder_, self.configuration_ = encoder, node
-        self.scaler_: MinMaxScaler = prepared.scaler
+        self.scaler_: MinMaxScaler | None = prepared.scaler
         self.means_and_modes_, self.n_iter_ = prepared.means_and_modes, training.epoch
         self.architecture_ = training.architecture
         return self
@@ -132,7 +128,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         described = {
             "parameters": own | {"kinds": dict(self.kinds) if self.kinds else None},
             "encoder": self.encoder_.to_dict(),
-            "scaler": self.scaler_.to_dict(),
+            "scaler": self.scaler_ and self.scaler_.to_dict(),
             "validation_scores": self.validation_scores_,
             "named": hasattr(self, "feature_names_in_"),
         }
@@ -145,11 +141,13 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
 
     @classmethod
     def load(cls, path: str | Path, device: str | None = None) -> "Imputer":
-        """Return a fitted imputer that ``save`` has written. device: another than it was trained on.
+        """Return a fitted imputer that ``save`` has written, or that of a model's folder (``dgm-ray export``).
 
-        Raises ImputerError if there is none, or if it is damaged.
+        device: another than it was trained on. Raises ImputerError if there is none, or if it is damaged.
         """
         with _value_errors():
+            if Path(path).is_dir():
+                return cls._of(Model.load(path, device or "cpu"))  # type: ignore[arg-type]
             state = read_checkpoint(Path(path))
             if "imputer" not in state:
                 raise TrainingError(str(path), "is no imputer that was saved: Imputer.save writes such files")
@@ -158,7 +156,9 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
             node = own["configuration"]
             made = cls(**own)
             made.encoder_ = FrameEncoder.from_dict(described["encoder"], str(path))
-            made.scaler_ = MinMaxScaler.from_dict(described["scaler"], str(path))
+            made.scaler_ = None
+            if described["scaler"] is not None:  # the table of a model's folder may have come scaled
+                made.scaler_ = MinMaxScaler.from_dict(described["scaler"], str(path))
             made.configuration_ = node | {"arguments": node["arguments"] | {"device": own["device"]}}
             made.means_and_modes_, made.n_iter_ = state["means_and_modes"].numpy(), state["epoch"]
             made.validation_scores_ = described["validation_scores"]
@@ -166,6 +166,20 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
             if described["named"]:
                 made.feature_names_in_ = np.array([one.name for one in made.encoder_.columns], dtype=object)
             made._assemble(state["architecture"], str(path))
+        return made
+
+    @classmethod
+    def _of(cls, model: Model) -> "Imputer":
+        """Return the imputer that a model is. Raises ConfigurationError for one that is none."""
+        if not model.can_impute or model.conditional:
+            lacks = "is conditional, and an imputer's table has no labels: use dgm_ray.load, or the folder's script.py"
+            raise ConfigurationError("model", lacks if model.can_impute else "draws rows and cannot impute")
+        made, origin = cls(model.configuration, seed=model.seed, device=model.device), model.origin
+        made.encoder_, made.means_and_modes_, made.scaler_ = origin.encoder, origin.means_and_modes, origin.scaler
+        made.configuration_, made.architecture_ = model.configuration, model.architecture
+        made.validation_scores_, made.n_iter_ = model.scores, model.epoch
+        made.n_features_in_ = len(made.encoder_.columns)
+        made.feature_names_in_ = np.array([one.name for one in made.encoder_.columns], dtype=object)
         return made
 
     def planned_epochs(self) -> int:
@@ -196,11 +210,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
             self._assemble(state["architecture_"], "imputer")
 
     def _assemble(self, states: Mapping[str, Any], place: str) -> None:
-        """Build the model and load its weights; torch's random stream is left as it was."""
-        with _aside(self.seed):
-            task = _task(self.configuration_, CellHoldout(InMemory()))
-            self.architecture_ = task.assemble(self.encoder_.metadata, self.means_and_modes_, self.scaler_)
-        load_states(modules_of(self.architecture_.components), states, place)
+        self.architecture_ = assembled(self.configuration_, self._origin(), states, self.seed, place)
 
     def _prepared(self, data: CellHoldout) -> Prepared:
         if not 0 <= self.validation_probability < 1:
@@ -218,7 +228,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         """
         node = _read(DEFAULT if self.configuration is None else self.configuration)
         known, given = parameters(TASKS.get(node["task"], "configuration.task")), node["arguments"]
-        arguments = {key: value for key, value in given.items() if key not in _LEFT_OUT}
+        arguments = {key: value for key, value in given.items() if key not in LEFT_OUT}
         if "data" in given and not {"source", "factory"} & set(given["data"]):  # the original's files: other measures
             arguments.pop("keep_checkpoint_by_metric", None)
         if "architecture" in arguments and isinstance(arguments["architecture"], str):
@@ -236,25 +246,15 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         check_is_fitted(self)
         frame = self._frame(X, reset=False)
         with _value_errors():
-            features = self.encoder_.encode(frame)
-            scaled = self.scaler_.transform(features)
-            if (rows := np.isnan(scaled).any(axis=1)).any():
-                scaled[rows] = self._imputed(scaled[rows], draw)
-            done = self.encoder_.complete(frame, self.scaler_.inverse_transform(scaled))
+            device = device_of(self.device)  # type: ignore[arg-type]
+            done = completed(self.architecture_, self._origin(), frame, self.seed, device, draw)
         if isinstance(X, pd.DataFrame):
             return done.set_axis(X.columns, axis=1)
         dtype = np.float32 if getattr(X, "dtype", None) == np.float32 else np.float64
         return done.to_numpy(dtype=dtype)
 
-    def _imputed(self, features: Floats, draw: int | None) -> Floats:
-        """Return scaled rows (rows, num_features) with nothing missing; draw: which of several, None: the estimate."""
-        device = device_of(self.device)  # type: ignore[arg-type]
-        if draw is None:
-            with _aside(self.seed):
-                return impute_rows(self.architecture_, self.encoder_.metadata, features, device)
-        with _aside(self.seed + 1 + draw):
-            random = np.random.default_rng([self.seed, draw])
-            return draw_rows(self.architecture_, self.encoder_.metadata, features, device, random)
+    def _origin(self) -> Origin:
+        return Origin(self.encoder_, self.scaler_, self.means_and_modes_)
 
     def _frame(self, X: Any, *, reset: bool) -> pd.DataFrame:  # noqa: N803
         """Return a table as a DataFrame, with the names that were learned where it has none."""
@@ -302,13 +302,6 @@ def _check_trains(name: Any, place: str) -> None:
         raise ConfigurationError(place, "should be one that trains, such as TrainImputer or TrainGAIN", name)
 
 
-def _task(node: Mapping[str, Any], data: CellHoldout) -> TrainingTask:
-    task: TrainingTask = call(
-        TASKS.get(node["task"], "configuration.task"), node["arguments"] | {"data": data}, path=_ARGUMENTS
-    )
-    return task
-
-
 def _trained(task: TrainingTask, data: Prepared, node: Mapping[str, Any], report: Report | None) -> Training:
     """Train to the end and return the training with its best weights."""
     try:
@@ -340,16 +333,3 @@ def _value_errors() -> Iterator[None]:
         raise
     except DGMError as error:
         raise ImputerError(error.place, error.rule, error.value) from None
-
-
-@contextmanager
-def _aside(seed: int) -> Iterator[None]:
-    """Draw what the seed decides; torch's random stream and threads are the caller's again afterwards."""
-    threads = torch.get_num_threads()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)

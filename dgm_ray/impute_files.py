@@ -10,12 +10,21 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from dgm_ray.data import FrameEncoder
+from dgm_ray.data import FrameEncoder, Origin
 from dgm_ray.data.columns import Categories, Column, Dates, Numbers
-from dgm_ray.data.user_files import SEPARATORS, checked_suffix, own_source, read_frame, read_kinds, read_texts
+from dgm_ray.data.user_files import (
+    SEPARATORS,
+    checked_suffix,
+    own_source,
+    read_frame,
+    read_kinds,
+    read_texts,
+    typed,
+)
 from dgm_ray.errors import ConfigurationError, DataError, ImputerError, nearest
 from dgm_ray.estimator import Imputer
 from dgm_ray.space import read_file
+from dgm_ray.tasks.exported import TABLE
 from dgm_ray.tasks.progress import steps_shown
 from dgm_ray.training import atomic, read_checkpoint, write_checkpoint
 
@@ -41,7 +50,7 @@ def impute(
     """Write ``table`` completed to ``output``, or ``draws`` completions beside it, and return the paths.
 
     configuration: what trains (JSON or YAML, or an imputer's name), on ``table`` or on the table ``train``; or a model
-    that was saved.
+    that was saved, or the folder of one that was exported.
     save: where the trained model goes. drop: columns that are not learned from, and stay as they are. kinds:
     ``column=kind``, where another would be inferred. What a study knew of its table (drop, kinds, the label, which it
     did not learn from) or a saved model left out holds as well; ``kinds`` and ``drop`` win over it.
@@ -51,7 +60,7 @@ def impute(
     _check_paths(configuration, table, output, train, save)
     frame = read_frame(table)
     _check_dropped(frame, drop, table.name)
-    if configuration.suffix.lower() in ("", *CONFIGURATIONS):
+    if configuration.suffix.lower() in ("", *CONFIGURATIONS) and not configuration.is_dir():
         given = {"epochs": epochs, "seed": seed or 0, "device": device or "cpu"}
         imputer = Imputer.from_config(configuration, **given)
         place, rows = (table.name, frame) if train is None else (train.name, read_frame(train))
@@ -70,7 +79,7 @@ def impute(
     if save is not None:
         write_checkpoint(save, imputer.state() | {"left_out": left_out})
     started = time.monotonic()
-    left = _typed(frame.drop(columns=[name for name in left_out if name in frame]), imputer.encoder_.columns, table)
+    left = typed(frame.drop(columns=[name for name in left_out if name in frame]), imputer.encoder_, table)
     imputer.encoder_.check_columns(left, table.name)
     ordered = left[[column.name for column in imputer.encoder_.columns]]
     with _naming(table.name):
@@ -118,8 +127,13 @@ def _check_dropped(frame: pd.DataFrame, drop: Sequence[str], place: str) -> None
 
 def _left_out(model: Path, frame: pd.DataFrame, console: Console) -> list[str]:
     """Return which columns of a table a saved model was trained without, on purpose."""
-    saved = read_checkpoint(model)
-    ours = [name for name in (saved["left_out"] if "left_out" in saved else ()) if name in frame]
+    if model.is_dir():
+        origin = Origin.read(model / TABLE)
+        left_out: Sequence[str] = (*origin.left_out, *((origin.label,) if origin.label else ()))
+    else:
+        saved = read_checkpoint(model)
+        left_out = saved["left_out"] if "left_out" in saved else ()
+    ours = [name for name in left_out if name in frame]
     for name in ours:
         console.print(f"  as in training: {name} is left as it is", highlight=False, soft_wrap=True, markup=False)
     return ours
@@ -162,19 +176,6 @@ def _fit(imputer: Imputer, rows: pd.DataFrame, console: Console) -> None:
     seconds = time.monotonic() - started
     text = f"trained on {len(rows)} rows, {imputer.n_iter_} epochs in {seconds:.1f} s{': ' if scores else ''}{scores}"
     console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-
-def _typed(frame: pd.DataFrame, columns: Sequence[Column], table: Path) -> pd.DataFrame:
-    """Return the table with text where text was learned: in a CSV file, codes may look like numbers by chance."""
-    other = [one.name for one in columns if one.family == "text" and one.name in frame and _not_text(frame[one.name])]
-    if not other or table.suffix.lower() not in SEPARATORS:
-        return frame
-    texts = read_texts(table, SEPARATORS[table.suffix.lower()])
-    return frame.assign(**{str(name): texts[name].astype(object).where(frame[name].notna(), None) for name in other})
-
-
-def _not_text(series: pd.Series) -> bool:
-    return series.dtype.kind in "iufb" and bool(series.notna().any())
 
 
 def _write(path: Path, frame: pd.DataFrame, done: pd.DataFrame, table: Path, columns: Sequence[Column]) -> None:

@@ -22,6 +22,7 @@ from dgm_ray.data.missing import (
     Patterns,
 )
 from dgm_ray.data.missing_report import MarCheck, achieved, mar_check
+from dgm_ray.data.origin import Origin
 from dgm_ray.data.scaling import MinMaxScaler
 from dgm_ray.data.sources import BreastCancer, Digits, InMemory, Npy, Wine, read_floats, read_mask
 from dgm_ray.data.splits import Prepared, Scored, Split, Streamed
@@ -53,6 +54,7 @@ __all__ = [
     "Metadata",
     "MinMaxScaler",
     "Npy",
+    "Origin",
     "Parquet",
     "Patterns",
     "Prepared",

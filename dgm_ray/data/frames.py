@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dgm_ray.data.columns import Categories, Column, Dates, Family, Numbers, family_of, row_of, slips_of
 from dgm_ray.data.metadata import Metadata
-from dgm_ray.data.variable import KINDS, Kind, kind_error
+from dgm_ray.data.variable import KINDS, Kind, Variable, kind_error
 from dgm_ray.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -89,6 +89,14 @@ class FrameEncoder:
             _infer(cells, wanted[name], f"{place}: column {name!r}", drops[name]) for name, cells in columns.items()
         )
         return cls(tuple(found))
+
+    @classmethod
+    def of_metadata(cls, metadata: Metadata) -> "FrameEncoder":
+        """Return the columns of a table that came as features: one for each variable, under its name.
+
+        Binary cells are 0 and 1; categories that are all whole numbers are such numbers, others are text.
+        """
+        return cls(tuple(_of_variable(one) for one in metadata.variables))
 
     @cached_property
     def metadata(self) -> Metadata:
@@ -277,6 +285,16 @@ def _dtype(column: Column, series: "pd.Series") -> Any:
     if column.holds(series):
         return dtype
     return series.dtype
+
+
+def _of_variable(variable: Variable) -> Column:
+    if variable.kind == "numerical":
+        return Numbers(variable.name, "float64")
+    if variable.kind == "binary":
+        return Categories(variable.name, "int64", (0, 1))
+    if all(text.isdecimal() and text == str(int(text)) for text in variable.categories):
+        return Categories(variable.name, "int64", tuple(map(int, variable.categories)))
+    return Categories(variable.name, "object", variable.categories)
 
 
 def _column(item: Mapping[str, Any]) -> Any:

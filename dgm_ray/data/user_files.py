@@ -122,10 +122,24 @@ def checked_suffix(path: Path) -> str:
     return suffix
 
 
-def read_frame(path: Path) -> "pd.DataFrame":
-    """Return the table of a .csv, .tsv or .parquet file. Raises DataError if it cannot be read."""
+def read_frame(path: Path, encoder: FrameEncoder | None = None) -> "pd.DataFrame":
+    """Return the table of a .csv, .tsv or .parquet file. Raises DataError if it cannot be read.
+
+    encoder: what was learned; its columns of text are text, also where codes look like numbers by chance.
+    """
     suffix = checked_suffix(path)
-    return read_parquet(path) if suffix == ".parquet" else read_csv(path, SEPARATORS[suffix])
+    frame = read_parquet(path) if suffix == ".parquet" else read_csv(path, SEPARATORS[suffix])
+    return frame if encoder is None else typed(frame, encoder, path)
+
+
+def typed(frame: "pd.DataFrame", encoder: FrameEncoder, path: Path) -> "pd.DataFrame":
+    """Return the table with text where text was learned: in a CSV file, codes may look like numbers by chance."""
+    texts = [one.name for one in encoder.columns if one.family == "text" and one.name in frame]
+    other = [name for name in texts if frame[name].dtype.kind in "iufb" and frame[name].notna().any()]
+    if not other or path.suffix.lower() not in SEPARATORS:
+        return frame
+    cells = read_texts(path, SEPARATORS[path.suffix.lower()])
+    return frame.assign(**{str(name): cells[name].astype(object).where(frame[name].notna(), None) for name in other})
 
 
 def read_csv(path: Path, separator: str = ",") -> "pd.DataFrame":

@@ -9,6 +9,7 @@ from dgm_ray.evaluation.evaluation import (
     impute_rows,
     imputed,
     measures_of,
+    sample_rows,
     sampled,
 )
 from dgm_ray.evaluation.generation import Floats, marginal_distances, score_generation, wasserstein
@@ -27,6 +28,7 @@ __all__ = [
     "imputed",
     "marginal_distances",
     "measures_of",
+    "sample_rows",
     "sampled",
     "score_generation",
     "score_imputation",

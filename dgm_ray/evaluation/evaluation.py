@@ -117,10 +117,16 @@ def draw_rows(
 
 def sampled(model: Samples, seen: Seen) -> Floats:
     """Return as many new rows as there are scored ones, (rows, num_features)."""
-    rows = len(seen.scored.truth)
+    return sample_rows(model, len(seen.scored.truth), seen.device, seen.labels)
+
+
+def sample_rows(model: Samples, rows: int, device: torch.device, labels: Tensor | None = None) -> Floats:
+    """Return new rows, (rows, num_features), scaled. labels: (rows,), of a conditional model."""
     with torch.no_grad():
         parts = [
-            model.sample(min(CHUNK, rows - start), seen.device, *seen.condition(start))
+            model.sample(
+                min(CHUNK, rows - start), device, *(() if labels is None else (labels[start : start + CHUNK],))
+            )
             for start in range(0, rows, CHUNK)
         ]
     made: Floats = torch.cat(parts).cpu().numpy()

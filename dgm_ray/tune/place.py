@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from dgm_ray.errors import StudyError
+from dgm_ray.tasks.exported import TABLE
 from dgm_ray.training import write_json
 from dgm_ray.training.storage import Mirror, below, check_writable, is_uri
 
 # What a study that is resumed may have otherwise; all else decides what its trials are.
 FREE = ("samples", "concurrent", "time_budget", "stop", "max_failures", "keep", "resources")
 SHOWN = 3  # differences
+MODELS = "models"
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,15 @@ class Place:
     def report(self) -> Path:
         """The page about the study."""
         return self.folder / "report.html"
+
+    @property
+    def origin(self) -> Path:
+        """What the table's columns are to a model."""
+        return self.folder / TABLE
+
+    def model(self, trial: int) -> Path:
+        """Return the folder of a trial's model, which the best have."""
+        return self.folder / MODELS / f"trial_{trial:04d}"
 
     @property
     def artifacts(self) -> Path | None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -10,15 +11,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dgm_ray.data import Prepared, Streamed, achieved
+from dgm_ray.data import Origin, Prepared, Streamed, achieved
 from dgm_ray.data.columns import Categories
+from dgm_ray.data.user_files import own_source
 from dgm_ray.evaluation.final_report import FinalReport
 from dgm_ray.tasks.configuration import NOT_REPEATED
+from dgm_ray.tasks.exported import export
 from dgm_ray.tasks.training_task import TrainingTask
 from dgm_ray.training import atomic, read_checkpoint, write_json
 from dgm_ray.tune.console import said_schedule
 from dgm_ray.tune.outcomes import Outcome, best_first, pareto
-from dgm_ray.tune.place import Place
+from dgm_ray.tune.place import MODELS, Place
 from dgm_ray.tune.study import Study, task_of
 from dgm_ray.tune.trial import CHECKPOINT
 
@@ -76,6 +79,23 @@ def _of_seeds(task: TrainingTask, data: Prepared, winner: Outcome, states: list[
     report = task.score_test(data, states[seeds.index(winner.best_seed["seed"])])
     each = [replace(task, seed=seed).score_test_cells(data, state) for seed, state in zip(seeds, states, strict=True)]
     return replace(report, seeds=each)
+
+
+def write_origin(study: Study, data: Prepared, place: Place) -> None:
+    """Write what the table's columns are to a model, with a few rows as an example."""
+    source = own_source(study.plan.template, "trial")
+    label, left_out = (None, ()) if source is None else (source.label, tuple(source.drop or ()))
+    write_json(place.origin, Origin.of(data, label, left_out).to_dict())
+
+
+def write_models(study: Study, place: Place, outcomes: list[Outcome]) -> None:
+    """Write the models of the best trials, each a folder that ``dgm_ray.load`` reads."""
+    shutil.rmtree(place.folder / MODELS, ignore_errors=True)  # of the study before it was resumed
+    origin = Origin.read(place.origin)
+    for one in best_first(outcomes)[: study.settings.keep]:
+        if one.checkpoint:
+            state = read_checkpoint(place.local(f"{one.checkpoint}/{CHECKPOINT}"))
+            export(place.model(one.number), repeating(study, one), origin, state, f"trial {one.number}")
 
 
 def write_imputation(place: Place, report: FinalReport) -> None:

@@ -41,6 +41,8 @@ from dgm_ray.tune.results import (
     write_best,
     write_imputation,
     write_missing,
+    write_models,
+    write_origin,
     write_results,
     write_scores,
     write_winner,
@@ -154,6 +156,7 @@ def search(
     write_imputation(place, report)
     write_winner(place, data, report)
     write_scores(place, means, report)
+    write_models(study, place, outcomes)
     place.publish()
     return Found(outcomes, means, report, watch.received)
 
@@ -263,7 +266,8 @@ def _open(tracker: Tracker, study: Study, data: Prepared, place: Place, more: Ma
     tags |= {"study": place.location, "mechanism": study.mechanism, **more}
     tracker.open_study(place.folder.name, study.resolved() | {"trials": study.trials}, tags, resume=place.resume)
     tracker.log_study(write_missing(data, place), {})
-    for path in (place.settings, study.path, place.missing):
+    write_origin(study, data, place)
+    for path in (place.settings, study.path, place.missing, place.origin):
         tracker.log_file(path)
 
 
@@ -273,6 +277,7 @@ def close(tracker: Tracker, study: Study, place: Place, found: Found) -> None:
     for one in ranked[: study.settings.keep]:
         if one.checkpoint:
             tracker.log_file(place.local(f"{one.checkpoint}/{CHECKPOINT}"), one.trial_id, "checkpoint")
+            tracker.log_model(place.model(one.number), one.trial_id)
     for path in (place.best, place.table, place.text, place.imputation, place.report):
         if path.exists():
             tracker.log_file(path)

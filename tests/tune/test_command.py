@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import dgm_ray
+
 from .conftest import ENVIRONMENT, Command, Head, stopped
 
 pytestmark = pytest.mark.slow
@@ -66,7 +68,7 @@ def test_a_study_from_file_to_repeated_winner(
     assert re.fullmatch(r"[0-9a-f]{64}", parent.data.tags["data_hash"])
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
     written = {"best.json", "imputation.csv", "missing.csv", "report.html", "results.csv", "results.parquet"}
-    assert names == written | {"small.json", "study.json"}
+    assert names == written | {"small.json", "study.json", "table.json"}
     assert parent.data.metrics["test_gap_imputation_rmse"] == pytest.approx(
         parent.data.metrics["test_imputation_rmse"] - parent.data.metrics["best_val_imputation_rmse"]
     )
@@ -88,6 +90,9 @@ def test_a_study_from_file_to_repeated_winner(
             assert steps == list(range(1, row.epochs + 1))
     kept = [run for run in trials if client.list_artifacts(run.info.run_id, "checkpoint")]
     assert len(kept) == 3, "the checkpoints of the best three"
+    assert all(len(run.outputs.model_outputs) == 1 for run in kept), "and their models"
+    winner = dgm_ray.load(folder / "models" / f"trial_{table['trial'].iloc[0]:04d}")
+    assert {"best_epoch": winner.epoch, **winner.scores} == best["expected"]
 
     repeated = command("dgm_ray.tasks.runner", folder / "best.json")
     assert repeated.returncode == 0, repeated.stdout + repeated.stderr

@@ -19,6 +19,7 @@ from dgm_ray.training import DIVERGED
 from dgm_ray.tune.observer import Observer
 from dgm_ray.tune.outcomes import FAILED, INTERRUPTED, OOM, Outcome, number_of
 from dgm_ray.tune.plan import decoded
+from dgm_ray.tune.tracking.model import log_model
 from dgm_ray.tune.tracking.reading import CONFIGURATION
 
 BATCH = 500  # metrics of one request; MLflow takes 1000 at most
@@ -105,6 +106,14 @@ class Tracker:
     def log_file(self, path: Path, trial_id: str | None = None, folder: str | None = None) -> None:
         """Log a file as an artifact of a trial's run, or of the study's."""
         self._queue.put(lambda: self._client.log_artifact(self._run_of(trial_id), str(path), folder))
+
+    def log_model(self, folder: Path, trial_id: str) -> None:
+        """Log a model's folder as an MLflow model of a trial's run."""
+
+        def write() -> None:
+            log_model(self._client, self._runs[trial_id], folder)
+
+        self._queue.put(write)
 
     def log_text(self, text: str, name: str, trial_id: str | None = None) -> None:
         """Log a text as an artifact of a trial's run, or of the study's."""
