@@ -14,7 +14,7 @@ from dgm_ray.training import write_json
 from dgm_ray.training.storage import Mirror, below, check_writable, is_uri
 
 # What a study that is resumed may have otherwise; all else decides what its trials are.
-FREE = ("samples", "concurrent", "time_budget", "stop", "max_failures", "keep", "resources")
+FREE = ("samples", "concurrent", "time_budget", "stop", "max_failures", "keep", "resources", "mlflow")
 SHOWN = 3  # differences
 
 
@@ -118,6 +118,11 @@ class Place:
     def text(self) -> Path:
         """The same, to be read without Parquet."""
         return self.folder / "results.csv"
+
+    @property
+    def history(self) -> Path:
+        """One row per trial and epoch."""
+        return self.folder / "history.parquet"
 
     @property
     def missing(self) -> Path:

@@ -1,5 +1,6 @@
 """Run a study: Ray Tune around the trials, MLflow beside it, results at the end."""
 
+import json
 import os
 import shutil
 import signal
@@ -7,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any
@@ -33,7 +34,9 @@ from dgm_ray.tune.proposals import Proposals
 from dgm_ray.tune.results import write_best, write_imputation, write_missing, write_results
 from dgm_ray.tune.search import param_space
 from dgm_ray.tune.study import Study
-from dgm_ray.tune.tracking.tracker import Tracker, TrackingCallback, environment
+from dgm_ray.tune.tracking.environment import environment
+from dgm_ray.tune.tracking.history import write_history
+from dgm_ray.tune.tracking.tracker import Tracker, TrackingCallback
 from dgm_ray.tune.trial import CHECKPOINT, Trial
 
 
@@ -96,12 +99,15 @@ def run_study(study: Study, data: Prepared, place: Place, console: Console, star
     check_nodes(study.files, place.storage)
     shared = Shared(data)
     del data  # the object store has it: no second copy stays here
-    tracker = Tracker(place.tracking_uri, study.settings.experiment, place.artifacts)
+    settings = study.settings
+    tracker = Tracker(place.folder, place.tracking_uri, settings.experiment, place.artifacts, settings.mlflow)
     found = search(study, shared, place, tracker, console)
     print_summary(console, study.plan, found.outcomes, found.means)
     for winner in best_first(found.outcomes)[:1]:
         print_report(console, found.report, winner.number, place.found(place.imputation))
     close(tracker, study, place, found)
+    tracker.settle(settings.mlflow.wait)
+    place.publish()
     _print_files(console, place, tracker, time.monotonic() - started)
     return 128 + found.signal if found.signal else 0
 
@@ -118,19 +124,20 @@ def search(
 ) -> Found:
     """Run the trials of a study and write what they found.
 
-    tracker: gets all of it; ``close`` ends it. tags: of the study's run, beside its own. lines: print the baseline, and
-    one for each trial that ends.
+    tracker: gets all of it; ``close`` and ``settle`` end it. tags: of the study's run, beside its own. lines: print the
+    baseline, and one for each trial that ends.
     """
     data = shared.data
     place.claim(study.node, study.resolved(), shared.content_hash)
     Decisions(place.journal).begin()
-    _open(tracker, study, data, place, {"data_hash": shared.content_hash, **tags})
+    _open(tracker, study, data, place, {"data_hash": shared.content_hash, **study.tags, **tags})
     means = means_of(data)
     if means and lines:
         console.print(f"means and modes: val_imputation_rmse {means['val_imputation_rmse']:.4g}", highlight=False)
     watch = Watch(console)
     with watch.signals():
         outcomes = _fit(study, shared, place, tracker, watch, console, lines)
+    write_history(place.folder, place.history)
     write_results(study, place, outcomes)
     report = write_best(study, data, place, outcomes)
     write_imputation(place, report)
@@ -154,7 +161,7 @@ def _fit(
         return outcome_of(trial, study.plan.metric, scheduler=scheduler)
 
     shown = ConsoleCallback(console, study.plan.metric, study.trials, outcome, lines=lines)
-    tracking = TrackingCallback(tracker, outcome, mutated)
+    tracking = TrackingCallback(tracker, outcome, mutated, study.plan.metric, study.tags)
     collector = Collector(settings.keep, outcome)
     patience = Patience(settings.stop, lambda trial: outcome(trial).score) if settings.stop else None
     resources = placed(settings.resources)
@@ -216,21 +223,23 @@ def _fit(
 
 
 def _open(tracker: Tracker, study: Study, data: Prepared, place: Place, more: Mapping[str, str]) -> None:
-    tags = environment() | {"task": study.plan.template["task"]}
-    tags |= {"study": place.location, "mechanism": study.mechanism, **more}
+    tags = environment() | {"task": study.plan.template["task"], "study": place.location, **more}
+    tags |= {"resources": json.dumps(asdict(study.settings.resources)), "seed": str(study.settings.seed)}
     tracker.open_study(place.folder.name, study.resolved() | {"trials": study.trials}, tags, resume=place.resume)
     tracker.log_study(write_missing(data, place), {})
-    for path in (place.settings, study.path, place.missing):
+    tracker.log_text(study.path.read_text(encoding="utf-8"), study.path.name)
+    for path in (place.settings, place.missing):
         tracker.log_file(path)
 
 
 def close(tracker: Tracker, study: Study, place: Place, found: Found) -> None:
-    """Log what a search found, and wait until all is written."""
+    """Log what a search found."""
     ranked = best_first(found.outcomes)
+    tracker.log_best(ranked)
     for one in ranked[: study.settings.keep]:
         if one.checkpoint:
             tracker.log_file(place.local(f"{one.checkpoint}/{CHECKPOINT}"), one.trial_id, "checkpoint")
-    for path in (place.best, place.table, place.text, place.imputation):
+    for path in (place.best, place.table, place.text, place.history, place.imputation):
         if path.exists():
             tracker.log_file(path)
     figures = {f"baseline_{name}": value for name, value in found.means.items()} | found.report.metrics()
@@ -253,8 +262,10 @@ def repeat_line(place: Place) -> str:
 def print_lines(console: Console, place: Place, tracker: Tracker, lines: Sequence[str], seconds: float) -> None:
     """Print what there is and how to go on, and where MLflow has it."""
     problem = f"warning: MLflow has not got everything ({tracker.problem}); {place.location} has"
+    if tracker.kept:
+        problem += f", and {command('dgm-ray')} sync {place.location} sends the {tracker.kept} requests that are left"
     compare = f"compare them: {command('mlflow')} ui --backend-store-uri {place.tracking_uri}"
-    for line in [*([problem] if tracker.problem else []), *lines, compare, f"took {seconds:.1f} s"]:
+    for line in [*([problem] if tracker.problem or tracker.kept else []), *lines, compare, f"took {seconds:.1f} s"]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
