@@ -223,15 +223,14 @@ class Delivery:
         """Take from a study's request what those after it need."""
         name = request["experiment"]
         found = self._client.get_experiment_by_name(name)
-        try:
-            self._experiment = (
-                found.experiment_id if found else self._client.create_experiment(name, self._kept(request))
-            )
-        except Exception:  # another study has made it
+        if not found:
+            try:
+                self._client.create_experiment(name, self._kept(request))
+            except Exception as error:
+                if passing(error):
+                    raise  # else another study has made it meanwhile
             found = self._client.get_experiment_by_name(name)
-            if not found:
-                raise
-            self._experiment = found.experiment_id
+        self._experiment = found.experiment_id
         self._log, self._known = request["log"], True
 
     def _kept(self, request: Request) -> str | None:
