@@ -1,6 +1,7 @@
 """A file of lines that stays open. Nothing heavy is imported: the process that sends to MLflow has little memory."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -33,3 +34,7 @@ class Lines:
 
     def close(self) -> None:
         self._file.close()
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # it could not be opened
+            self.close()
