@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from dgm_ray.cli import app
 from dgm_ray.errors import ConfigurationError, StudyError
 from dgm_ray.tasks.lines import Lines
+from dgm_ray.tune.observer import Publisher
 from dgm_ray.tune.outcomes import Outcome
 from dgm_ray.tune.settings import BestTrials, MLflow
 from dgm_ray.tune.tracking import tracker as tracking
@@ -202,8 +203,8 @@ def test_what_an_error_interrupts_is_sent_again_and_nothing_is_there_twice(
 
     client.fail = fail
     one = delivery(tmp_path / "s", client)
-    failed = failing < len(untouched.calls)
-    if failed:
+    assert len(untouched.calls) <= 18, "all are tried"
+    if failing < len(untouched.calls):
         with pytest.raises(ConnectionError):
             one.deliver()
         if failing % 2:
@@ -393,6 +394,30 @@ def test_a_trial_whose_process_did_not_come_up_has_a_run() -> None:
     tracker.open_trial.assert_called_once_with("a", 7, {"lr": 0.1}, {"model": "m"})
     (closed,) = tracker.close_trial.call_args.args
     assert (closed.trial_id, closed.status) == ("a", "failed")
+
+
+def test_a_study_that_did_not_begin_writes_nothing(offline: None, tmp_path: Path) -> None:
+    tracker = tracker_of(tmp_path / "s")
+    tracker.close("FAILED")
+    tracker.settle(60.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_publishing_a_large_file_takes_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, published = 0.0, []
+    monkeypatch.setattr("dgm_ray.tune.observer.time.monotonic", lambda: now)
+
+    def publish() -> None:
+        nonlocal now
+        now += 3
+        published.append(now)
+
+    publisher = Publisher(publish)
+    for _ in range(1000):
+        now += 1
+        publisher.on_step_end(1, [])
+    assert len(published) * 3 / now <= 0.05
+    assert len(published) > 10
 
 
 def test_a_full_disk_ends_no_study(offline: None, tmp_path: Path) -> None:

@@ -384,4 +384,4 @@ def passing(error: Exception) -> bool:
 def one_line(error: Exception) -> str:
     """Return what an error says, short."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:300]
+    return f"{type(error).__name__}: {text}"[:200]

@@ -1,8 +1,8 @@
-"""The process that sends what studies have written down: ``python -m dgm_ray.tune.tracking.sender URI``.
+"""The process that sends what studies have written down: ``python -m dgm_ray.tune.tracking.sender``.
 
-It has MLflow, so that the study's process needs none, and is of low priority. On standard input it gets a line of JSON
-for each study, ``{"folder": ...}``, and ``{}`` when there is reason to hurry. When that ends, because the study's
-process has, it sends what is left and ends.
+It has MLflow, so that the study's process needs none, and is of low priority. On standard input it gets lines of JSON:
+``{"uri": ...}``, which may have a password that no list of processes should show; ``{"folder": ...}`` for each study;
+and ``{}`` when there is reason to hurry. When that ends, because the study's process has, it sends what is left.
 """
 
 import json
@@ -22,19 +22,20 @@ from dgm_ray.tune.tracking.delivery import Delivery, one_line
 PERIOD = 1.0  # seconds between two looks; what was said meanwhile goes in as few calls as there can be
 LONGEST = 10.0  # seconds between two attempts
 LOST = 60.0  # seconds without progress until a process whose study's died gives up
-PRIORITY = 10
+PRIORITY = 5  # the trials go first
 
 
 class Sender:
     """The process, as the study's has it. It starts at once, since importing MLflow takes seconds."""
 
     def __init__(self, uri: str) -> None:
-        line = [sys.executable, "-m", "dgm_ray.tune.tracking.sender", uri]
+        line = [sys.executable, "-m", "dgm_ray.tune.tracking.sender"]
         nowhere = subprocess.DEVNULL
         # In a session of its own: Ctrl-C is not meant for it.
         self._process = subprocess.Popen(  # noqa: S603
             line, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, text=True, start_new_session=True
         )
+        self._say({"uri": uri})
 
     @property
     def running(self) -> bool:
@@ -144,7 +145,7 @@ class Round:
 def main() -> None:
     """Send until standard input ends, and then what is left."""
     os.nice(PRIORITY)
-    uri, told = sys.argv[1], Queue[str | None]()
+    told = Queue[str | None]()
 
     def listen() -> None:
         for line in sys.stdin:
@@ -156,7 +157,10 @@ def main() -> None:
     import mlflow  # noqa: F401  # meanwhile; nothing is written yet
     from mlflow.store.db import utils  # noqa: F401
 
-    round_ = Round(uri)
+    first = told.get()
+    if first is None:
+        return
+    round_ = Round(json.loads(first)["uri"])
     while not round_.over:
         try:
             line = told.get(timeout=round_.pause)

@@ -122,10 +122,11 @@ class Tracker:
 
     def close(self, status: str) -> None:
         """End the study's run. Nothing is waited for: ``settle`` does."""
-        self._do("close", status=status)
-        if self._outbox and self._sender:
-            self._sender.hurry()
+        if self._outbox:
+            self._do("close", status=status)
             self._outbox.close()
+        if self._sender:
+            self._sender.hurry()
 
     def settle(self, wait: float) -> None:
         """Wait until all is sent; then say what MLflow refused.
