@@ -26,6 +26,7 @@ from dgm_ray.tasks.lines import Lines
 from dgm_ray.tune.observer import Publisher
 from dgm_ray.tune.outcomes import Outcome
 from dgm_ray.tune.settings import BestTrials, MLflow
+from dgm_ray.tune.tracking import sender
 from dgm_ray.tune.tracking import tracker as tracking
 from dgm_ray.tune.tracking.address import check_uri
 from dgm_ray.tune.tracking.delivery import Busy, Delivery
@@ -316,6 +317,57 @@ def test_the_runs_of_a_process_that_died_are_ended(offline: None, tmp_path: Path
     one.release()
     delivery(tmp_path / "s", client).kill()
     assert [run.info.status for run in client.runs.values()] == ["KILLED", "FINISHED", "KILLED"]
+
+
+def test_a_sender_goes_on_until_all_is_sent_or_nothing_is_left_to_try(
+    offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_study(tmp_path / "a")
+    tracker = tracker_of(tmp_path / "b")
+    tracker.open_study("b", {}, {"study": "/b"})
+    client, now = FakeMLflow(), 0.0
+    monkeypatch.setattr(sender, "connect", lambda uri: client)
+    monkeypatch.setattr(sender.time, "monotonic", lambda: now)
+
+    def fail(name: str) -> None:
+        raise ConnectionError("gone")
+
+    client.fail = fail
+    one = sender.Round(URI)
+    for name in ("a", "b", "removed"):
+        one.add(str(tmp_path / name))
+    pauses = []
+    for _ in range(8):
+        one.go()
+        pauses.append(one.pause)
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0, 10.0]
+    assert Sent(tmp_path / "a", URI).waiting == "ConnectionError: gone"
+    assert not (tmp_path / "removed").exists()
+    now = 1000.0
+    one.finish()
+    one.go()
+    assert not one.over, "the study's process has only just ended"
+    client.fail = lambda name: None
+    one.go()
+    assert one.over
+    runs = client.by_name()
+    assert {name: run.info.status for name, run in runs.items() if name in "sb"} == {"s": "FINISHED", "b": "KILLED"}
+    assert Sent(tmp_path / "a", URI).waiting == ""
+
+
+def test_a_sender_that_is_alone_gives_up(offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_study(tmp_path / "s")
+    client, now = FakeMLflow(), 0.0
+    client.fail = MagicMock(side_effect=ConnectionError)
+    monkeypatch.setattr(sender, "connect", lambda uri: client)
+    monkeypatch.setattr(sender.time, "monotonic", lambda: now)
+    one = sender.Round(URI)
+    one.add(str(tmp_path / "s"))
+    one.finish()
+    one.go()
+    assert not one.over
+    now = sender.LOST + 1
+    assert one.over
 
 
 def test_a_line_that_was_cut_short_is_no_request(tmp_path: Path) -> None:

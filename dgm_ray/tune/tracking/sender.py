@@ -103,11 +103,15 @@ class Round:
         self._uri = uri
         self._deliveries: dict[str, Delivery] = {}
         self._failures, self._progress = 0, time.monotonic()
-        self.alone = False  # the study's process has ended
+        self._alone = False  # the study's process has ended
 
     def add(self, folder: str) -> None:
         if folder not in self._deliveries:
             self._deliveries[folder] = Delivery(Path(folder), self._uri, lambda: connect(self._uri))
+
+    def finish(self) -> None:
+        """Take it that nothing more will come."""
+        self._alone, self._progress = True, time.monotonic()
 
     @property
     def pause(self) -> float:
@@ -117,21 +121,22 @@ class Round:
     @property
     def over(self) -> bool:
         """Whether nothing more will come, or can be sent."""
-        return self.alone and (not self._deliveries or time.monotonic() - self._progress > LOST)
+        return self._alone and (not self._deliveries or time.monotonic() - self._progress > LOST)
 
     def go(self) -> None:
         """Send what there is."""
         failed = False
         for folder, one in list(self._deliveries.items()):
+            if not one.folder.exists():  # its study was removed
+                self._leave(folder)
+                continue
             try:
                 while one.deliver():
                     self._progress = time.monotonic()
-                if self.alone:
+                if self._alone:
                     one.kill()
-                if self.alone or one.closed:
+                if self._alone or one.closed:
                     self._leave(folder)
-            except FileNotFoundError:  # the study's folder was removed
-                self._leave(folder)
             except Exception as error:
                 failed = True
                 with suppress(OSError):
@@ -167,7 +172,7 @@ def main() -> None:
         except Empty:
             line = ""
         if line is None:
-            round_.alone = True
+            round_.finish()
         elif line:
             said = json.loads(line)
             if "folder" in said:
