@@ -58,7 +58,7 @@ def main(
     reference = "bare, actors reused"
     study = ("-m", "dgm_ray.tune", "space.yaml", "--name")
     commands = {
-        reference: (str(BARE), str(trials)),
+        reference: ("-P", str(BARE), str(trials)),
         "dgm_ray": (*study, "first"),
         "dgm_ray, database there": (*study, "second"),
     }
@@ -71,7 +71,7 @@ def main(
             for label, arguments in turns if number % 2 == 0 else [*turns[1:], turns[0]]:
                 found.setdefault(label, []).append(timed(folder, *arguments))
             if defaults and number == 0:
-                found["bare, as Ray comes"] = [timed(folder, str(BARE), str(trials), "--defaults")]
+                found["bare, as Ray comes"] = [timed(folder, "-P", str(BARE), str(trials), "--defaults")]
     table = Table(title=f"{trials} trials, {os.cpu_count()} CPUs, median of {rounds}")
     table.add_column("contestant")
     for column in ("command, s", "study, s", "command, ratio", "study, ratio"):
@@ -89,7 +89,10 @@ def main(
 
 
 def timed(folder: Path, *arguments: str) -> Seconds:
-    """Run a Python command in a folder. Raises CalledProcessError if it fails."""
+    """Run a Python command in a folder. Raises CalledProcessError if it fails.
+
+    A script is run with -P, without which it would import its neighbour ``logging``.
+    """
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment(), check=True, capture_output=True, text=True

@@ -60,7 +60,7 @@ def trials(
     for _ in range(rounds):
         with TemporaryDirectory() as name:
             studies.append(watched(Path(name), few, many))
-            bare.append({count: timed(Path(name), str(BARE), str(count)).command for count in (few, many)})
+            bare.append({count: timed(Path(name), "-P", str(BARE), str(count)).command for count in (few, many)})
     table = Table(title=f"{many} one-epoch trials, median of {rounds}")
     for column in ("contestant", "trials per second", f"driver after {few}, MB", f"after {many}, MB", "ratio"):
         table.add_column(column, justify="left" if column == "contestant" else "right")

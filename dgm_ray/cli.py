@@ -369,6 +369,40 @@ def report(
         write_reports(studies or [], Console())
 
 
+@app.command()
+def sync(
+    studies: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STUDY...",
+            help="Folders of studies and comparisons, names below ./results, or URIs of folders.",
+            show_default=False,
+        ),
+    ],
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MLFLOW_TRACKING_URI", help="Of MLflow; the one that the study had by default.", show_default=False
+        ),
+    ] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds that MLflow may take without any progress.")] = 30.0,
+) -> None:
+    """Send to MLflow what it has not got of studies: its server was down, or the study was killed.
+
+    What was sent before is not sent again. With another --tracking-uri all is sent there.
+
+    Examples:
+
+      dgm-ray sync medgan
+
+      dgm-ray sync results/medgan s3://bucket/studies/gan --tracking-uri http://localhost:5000
+    """
+    with one_line_errors():
+        from dgm_ray.tune.tracking.sync import sync as send
+
+        send(studies, tracking_uri, wait, print)
+
+
 @data.command("list")
 def list_names() -> None:
     """Print the names of the data sets."""

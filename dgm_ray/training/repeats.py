@@ -39,6 +39,7 @@ class Repeats:
             self._trainings.append(start())
             self._random.append(random_states())
         self._last: list[dict[str, float]] = [{} for _ in self._trainings]
+        self.train_seconds = 0.0  # of the last epoch of a seed, the mean
 
     @property
     def epoch(self) -> int:
@@ -89,7 +90,7 @@ class Repeats:
 
     def advance(self) -> dict[str, float]:
         """Train one epoch of each seed that has not ended; return the means, the deviations and all the seconds."""
-        rows, seconds = [], 0.0
+        rows, seconds, trained = [], 0.0, []
         for index, one in enumerate(self._trainings):
             if one.done:
                 rows.append(self._last[index])
@@ -97,8 +98,10 @@ class Repeats:
             with self._alone(index):
                 figures = one.advance()
             seconds += figures.pop("seconds")
+            trained.append(one.train_seconds)
             self._last[index] |= figures
             rows.append(figures)
+        self.train_seconds = float(np.mean(trained))
         return mean_and_std(rows) | {"seconds": seconds}
 
     def state(self) -> dict[str, Any]:

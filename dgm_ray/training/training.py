@@ -88,6 +88,7 @@ class Training:
         self.epoch = 0
         self.best: Best | None = None
         self.reason = "" if epochs else "epochs"  # why it ended; empty while it goes on
+        self.train_seconds = 0.0  # of the last epoch, without its measures
 
     @property
     def done(self) -> bool:
@@ -98,6 +99,7 @@ class Training:
         started = time.perf_counter()
         self.epoch += 1
         metrics = self._loop(self.epoch)
+        self.train_seconds = time.perf_counter() - started
         diverged = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
         if diverged is not None:
             self.reason = f"{DIVERGED}: {diverged} is {metrics[diverged]} in epoch {self.epoch}"

@@ -171,10 +171,14 @@ def _run(
     searched: "Study | Comparison", place: "Place", address: str | None, started: float, *, quiet: bool = False
 ) -> int:
     from dgm_ray.tune.study import Study
+    from dgm_ray.tune.tracking.address import check_uri
+    from dgm_ray.tune.tracking.sender import sender_of
 
+    check_uri(place.tracking_uri)
     place.check("trial" if isinstance(searched, Study) else "imputers")
     if place.resume and isinstance(searched, Study):
         _check_resumed(searched, place)
+    sender_of(place.tracking_uri)  # it takes seconds to start
     from dgm_ray.tune.cluster import start_ray
 
     console = _console(quiet=quiet)
@@ -213,9 +217,7 @@ def _ready(searched: "Study | Comparison", console: "Console") -> Callable[["Pla
         data, studies = _compared(searched, console)
     from dgm_ray.tune.compare import Compare
     from dgm_ray.tune.run import run_study
-    from dgm_ray.tune.tracking import tracker
 
-    tracker.load_mlflow()
     if isinstance(searched, Study):
         held = [data]  # whoever runs it has the only one, and can let it go
         del data

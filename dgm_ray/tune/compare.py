@@ -68,7 +68,8 @@ class Compare:
     ) -> None:
         self._comparison, self._data, self._studies = comparison, data, studies
         self._place, self._console = place, console
-        self._hash, self._problem = data.content_hash(), ""  # of MLflow, the first; it ends nothing
+        self._hash = data.content_hash()
+        self._trackers: list[Tracker] = []
         self._measure = comparison.settings.metric.removeprefix(METRIC)
 
     def run(self, started: float) -> int:
@@ -76,6 +77,12 @@ class Compare:
 
         started: when, by time.monotonic. Raises UnfinishedError if no imputer got to the end.
         """
+        try:
+            return self._run(started)
+        finally:
+            self._settle()
+
+    def _run(self, started: float) -> int:
         files = sorted({path for study in self._studies.values() for path in study.files})
         check_nodes(files, self._place.storage)
         self._place.claim(self._comparison.node, self._resolved)
@@ -116,7 +123,7 @@ class Compare:
         Return also the signal that stopped it, or 0.
         """
         place = self._place_of(name, study, key)
-        tracker = Tracker(place.tracking_uri, study.settings.experiment, self._place.artifacts)
+        tracker = self._tracker(place)
         tags = {"comparison": self._place.folder.name}
         started = time.monotonic()
         try:
@@ -126,7 +133,6 @@ class Compare:
             row: Row = {"trials": study.trials, "seconds": time.monotonic() - started, "error": one_line(error)}
         else:
             close(tracker, study, place, found)
-            self._problem = self._problem or tracker.problem
             if found.signal:
                 return {}, found.signal
             ranked = best_first(found.outcomes)
@@ -232,9 +238,9 @@ class Compare:
         return shlex.join([str(source.path), f"COMPLETED{source.path.suffix}"])
 
     def _log(self, table: pd.DataFrame, winner: str | None) -> Tracker:
-        """Log the leaderboard as a run of its own, and wait until all is written."""
-        settings, name = self._comparison.settings, self._place.folder.name
-        tracker = Tracker(self._place.tracking_uri, settings.experiment, self._place.artifacts)
+        """Log the leaderboard as a run of its own, and wait until all is sent."""
+        name = self._place.folder.name
+        tracker = self._tracker(self._place)
         tags = environment() | {"data_hash": self._hash, "study": self._place.location, "comparison": name}
         tags |= {"mechanism": self._comparison.mechanism, "best": winner or ""}
         params = {name: value for name, value in self._resolved.items() if name != "imputers"}
@@ -245,13 +251,30 @@ class Compare:
                 if row[column] == row[column]:
                     figures[f"{row['imputer']}_{column}"] = row[column]
         tracker.log_study(figures, {"status": "completed", "best": winner or ""})
+        tracker.log_text(self._comparison.path.read_text(encoding="utf-8"), self._comparison.path.name)
         files = ("leaderboard.parquet", "leaderboard.md", "leaderboard.html", "best.json", "study.json")
-        for path in (self._comparison.path, *(self._place.folder / file for file in files)):
+        for path in (self._place.folder / file for file in files):
             if path.exists():
                 tracker.log_file(path)
         tracker.close("FINISHED")
-        tracker.problem = self._problem or tracker.problem
+        self._settle()
+        tracker.problem = next((one.problem for one in self._trackers if one.problem), "")
+        tracker.kept = sum(one.kept for one in self._trackers)
         return tracker
+
+    def _tracker(self, place: Place) -> Tracker:
+        settings = self._comparison.settings
+        tracker = Tracker(place.folder, place.tracking_uri, settings.experiment, self._place.artifacts, settings.mlflow)
+        self._trackers.append(tracker)
+        return tracker
+
+    def _settle(self) -> None:
+        """Wait until all is sent; if it does not go on for one study, it does not for another."""
+        wait = self._comparison.settings.mlflow.wait
+        for tracker in self._trackers:
+            if not tracker.kept:
+                tracker.settle(wait)
+            wait = 0.0 if tracker.kept else wait
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, soft_wrap=True, markup=False)

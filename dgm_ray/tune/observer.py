@@ -9,7 +9,8 @@ from ray.tune.experiment import Trial as RayTrial
 
 from dgm_ray.tune.outcomes import number_of
 
-PUBLISH_SECONDS = 5.0  # a driver that is killed loses at most so much of its journal
+PUBLISH_SECONDS = 5.0  # a driver that is killed loses at most so much of its journal, unless there is much to bring
+PUBLISH_SHARE = 0.05  # of the time, at most
 _LIVE: dict[str, "Observer"] = {}
 
 
@@ -40,12 +41,14 @@ class Publisher(Observer):
 
     def __init__(self, publish: Callable[[], None]) -> None:
         super().__init__()
-        self._publish, self._published = publish, time.monotonic()
+        self._publish, self._next = publish, time.monotonic() + PUBLISH_SECONDS
 
     def on_step_end(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
-        if time.monotonic() - self._published > PUBLISH_SECONDS:
+        if time.monotonic() > self._next:
+            started = time.monotonic()
             self._publish()
-            self._published = time.monotonic()
+            ended = time.monotonic()
+            self._next = ended + max(PUBLISH_SECONDS, (ended - started) / PUBLISH_SHARE)
 
 
 def before_resume(iteration: int, trials: list[RayTrial]) -> list[RayTrial]:

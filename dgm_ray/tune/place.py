@@ -15,7 +15,7 @@ from dgm_ray.training import write_json
 from dgm_ray.training.storage import Mirror, below, check_writable, is_uri
 
 # What a study that is resumed may have otherwise; all else decides what its trials are.
-FREE = ("samples", "concurrent", "time_budget", "stop", "max_failures", "keep", "resources")
+FREE = ("samples", "concurrent", "time_budget", "stop", "max_failures", "keep", "resources", "mlflow")
 SHOWN = 3  # differences
 MODELS = "models"
 
@@ -122,6 +122,11 @@ class Place:
         return self.folder / "results.csv"
 
     @property
+    def history(self) -> Path:
+        """One row per trial and epoch."""
+        return self.folder / "history.parquet"
+
+    @property
     def missing(self) -> Path:
         """The share of each variable's cells that is hidden."""
         return self.folder / "missing.csv"
@@ -140,11 +145,6 @@ class Place:
     def winner(self) -> Path:
         """Some test rows as they are, as the winner completes them, and rows that it generates."""
         return self.folder / "winner.parquet"
-
-    @property
-    def history(self) -> Path:
-        """One row per trial and epoch."""
-        return self.folder / "history.parquet"
 
     @property
     def environment(self) -> Path:

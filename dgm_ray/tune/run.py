@@ -1,5 +1,6 @@
 """Run a study: Ray Tune around the trials, MLflow beside it, results at the end."""
 
+import json
 import os
 import shutil
 import signal
@@ -7,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType, MappingProxyType
@@ -25,7 +26,6 @@ from dgm_ray.training import write_json
 from dgm_ray.tune.cluster import bundles, check_nodes, placed
 from dgm_ray.tune.console import ConsoleCallback, print_report, print_summary
 from dgm_ray.tune.data import Shared
-from dgm_ray.tune.history import History
 from dgm_ray.tune.journal import Decisions
 from dgm_ray.tune.kept import Collector, trial_name
 from dgm_ray.tune.live import figure
@@ -50,6 +50,7 @@ from dgm_ray.tune.results import (
 from dgm_ray.tune.search import param_space
 from dgm_ray.tune.study import Study
 from dgm_ray.tune.tracking.environment import environment
+from dgm_ray.tune.tracking.history import write_history
 from dgm_ray.tune.tracking.tracker import Tracker, TrackingCallback
 from dgm_ray.tune.trial import CHECKPOINT, Trial
 
@@ -115,13 +116,16 @@ def run_study(study: Study, data: Prepared, place: Place, console: Console, star
     check_nodes(study.files, place.storage)
     shared = Shared(data)
     del data  # the object store has it: no second copy stays here
-    tracker = Tracker(place.tracking_uri, study.settings.experiment, place.artifacts)
+    settings = study.settings
+    tracker = Tracker(place.folder, place.tracking_uri, settings.experiment, place.artifacts, settings.mlflow)
     found = search(study, shared, place, tracker, console)
     print_summary(console, study.plan, found.outcomes, found.means)
     for winner in best_first(found.outcomes)[:1]:
         print_report(console, found.report, winner.number, place.found(place.imputation))
     write_page(place, console)
     close(tracker, study, place, found)
+    tracker.settle(settings.mlflow.wait)
+    place.publish()
     _print_files(console, place, tracker, study.plan.metric, found.outcomes, time.monotonic() - started)
     return 128 + found.signal if found.signal else 0
 
@@ -138,19 +142,20 @@ def search(
 ) -> Found:
     """Run the trials of a study and write what they found.
 
-    tracker: gets all of it; ``close`` ends it. tags: of the study's run, beside its own. lines: print the baseline, and
-    one for each trial that ends.
+    tracker: gets all of it; ``close`` and ``settle`` end it. tags: of the study's run, beside its own. lines: print the
+    baseline, and one for each trial that ends.
     """
     data = shared.data
     place.claim(study.node, study.resolved(), shared.content_hash)
     Decisions(place.journal).begin()
-    _open(tracker, study, data, place, {"data_hash": shared.content_hash, **tags})
+    _open(tracker, study, data, place, {"data_hash": shared.content_hash, **study.tags, **tags})
     means = means_of(data)
     if means and lines:
         console.print(f"means and modes: val_imputation_rmse {means['val_imputation_rmse']:.4g}", highlight=False)
     watch = Watch(console)
     with watch.signals():
         outcomes = _fit(study, shared, place, tracker, watch, console, lines)
+    write_history(place.folder, place.history)
     write_results(study, place, outcomes)
     report = write_best(study, data, place, outcomes)
     write_imputation(place, report)
@@ -184,7 +189,7 @@ def _fit(
     name = "" if lines else place.folder.name
     shown = ConsoleCallback(console, study.plan.metric, study.trials, outcome, epochs, name=name, lines=lines)
     repeats = partial(repeating, study, streamed=isinstance(shared.data.train, Streamed))
-    tracking = TrackingCallback(tracker, outcome, mutated, repeats)
+    tracking = TrackingCallback(tracker, outcome, mutated, repeats, study.plan.metric, study.tags)
     collector = Collector(settings.keep, outcome)
     patience = Patience(settings.stop, lambda trial: outcome(trial).score) if settings.stop else None
     resources = placed(settings.resources)
@@ -192,8 +197,7 @@ def _fit(
         Trial, plan=study.plan, table=shared.for_trials, gpu=resources.gpu, workers=resources.workers
     )
     trainable = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles(resources)))
-    history = History()
-    callbacks = [watch, tracking, shown, collector, history, *([patience] if patience else [])]
+    callbacks = [watch, tracking, shown, collector, *([patience] if patience else [])]
     if place.mirror:
         callbacks.append(Publisher(place.publish))
     run_config = tune.RunConfig(
@@ -238,7 +242,6 @@ def _fit(
         shown.stop()
     proposals.settle()
     collector.collect()
-    history.write(place)
     outcomes = [outcome(trial) for trial in watch.trials]
     tracking.finish(outcomes)
     if patience and patience.over:
@@ -262,23 +265,25 @@ def _open(tracker: Tracker, study: Study, data: Prepared, place: Place, more: Ma
     found = environment()
     if not place.environment.exists():
         write_json(place.environment, found)
-    tags = found | {"task": study.plan.template["task"]}
-    tags |= {"study": place.location, "mechanism": study.mechanism, **more}
+    tags = found | {"task": study.plan.template["task"], "study": place.location, **more}
+    tags |= {"resources": json.dumps(asdict(study.settings.resources)), "seed": str(study.settings.seed)}
     tracker.open_study(place.folder.name, study.resolved() | {"trials": study.trials}, tags, resume=place.resume)
     tracker.log_study(write_missing(data, place), {})
     write_origin(study, data, place)
-    for path in (place.settings, study.path, place.missing, place.origin):
+    tracker.log_text(study.path.read_text(encoding="utf-8"), study.path.name)
+    for path in (place.settings, place.missing, place.origin):
         tracker.log_file(path)
 
 
 def close(tracker: Tracker, study: Study, place: Place, found: Found) -> None:
-    """Log what a search found, and wait until all is written."""
+    """Log what a search found."""
     ranked = best_first(found.outcomes)
+    tracker.log_best(ranked)
     for one in ranked[: study.settings.keep]:
         if one.checkpoint:
             tracker.log_file(place.local(f"{one.checkpoint}/{CHECKPOINT}"), one.trial_id, "checkpoint")
             tracker.log_model(place.model(one.number), one.trial_id)
-    for path in (place.best, place.table, place.text, place.imputation, place.report):
+    for path in (place.best, place.table, place.text, place.history, place.imputation, place.report):
         if path.exists():
             tracker.log_file(path)
     figures = {f"baseline_{name}": value for name, value in found.means.items()} | found.report.metrics()
@@ -307,10 +312,12 @@ def repeat_line(place: Place) -> str:
 def print_lines(console: Console, place: Place, tracker: Tracker, lines: Sequence[str], seconds: float) -> None:
     """Print what there is and how to go on, and where MLflow has it; with --quiet what is best and a page alone."""
     problem = f"warning: MLflow has not got everything ({tracker.problem}); {place.location} has"
+    if tracker.kept:
+        problem += f", and {command('dgm-ray')} sync {place.location} sends the {tracker.kept} requests that are left"
     more = [f"compare them: {command('mlflow')} ui --backend-store-uri {place.tracking_uri}", f"took {seconds:.1f} s"]
     if console.quiet:
         console.quiet, lines, more = False, [line for line in lines if line.startswith(QUIET)], []
-    for line in [*([problem] if tracker.problem else []), *lines, *more]:
+    for line in [*([problem] if tracker.problem or tracker.kept else []), *lines, *more]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 

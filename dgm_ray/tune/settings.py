@@ -189,6 +189,28 @@ class Reading:
     shuffle_rows: PositiveInt = 20_000
 
 
+@register
+@dataclass(frozen=True)
+class BestTrials:
+    """The best trials alone. best: how many."""
+
+    best: PositiveInt
+
+
+@register
+@dataclass(frozen=True)
+class MLflow:
+    """What MLflow gets of a study. Its folder has all of it in any case: results.parquet, history.parquet.
+
+    log: all: a run for each trial, by epoch, while it trains. {best: 50}: for the best 50, at the end; until then the
+    study's own run tells how many trials have ended and the best so far. none: that run alone.
+    wait: seconds without progress after the study's end until what is not sent is left to `dgm-ray sync`.
+    """
+
+    log: Literal["all", "none"] | BestTrials = "all"
+    wait: NonNegativeFloat = 60.0
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a space is searched.
@@ -201,7 +223,8 @@ class Settings:
     concurrent: trials at a time at most; as many as fit by default. time_budget: seconds until the study stops.
     stop: what else stops it.
     max_failures: how often a trial whose process died, or whose share of a GPU was too small, is started again.
-    keep: of how many best trials the checkpoint is kept, and logged. experiment: the MLflow experiment.
+    keep: of how many best trials the checkpoint is kept, and logged.
+    experiment: the MLflow experiment. mlflow: what it gets.
     """
 
     metric: str = "val_imputation_rmse"
@@ -218,3 +241,4 @@ class Settings:
     max_failures: NonNegativeInt = 1
     keep: PositiveInt = 3
     experiment: str = "dgm_ray"
+    mlflow: MLflow = field(default_factory=MLflow)

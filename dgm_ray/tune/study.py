@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from dgm_ray.data import Files, Metadata, Prepared
+from dgm_ray.data import CellHoldout, Files, Metadata, Prepared
 from dgm_ray.errors import ConfigurationError
 from dgm_ray.models import Architecture, count_parameters
 from dgm_ray.registry import TASKS, absolute_paths, call, check_keys, parameters, paths_in
@@ -109,6 +109,18 @@ class Study:
         """The name of what hides cells, "" for files that were masked beforehand."""
         data = self._corners[0].data
         return "" if isinstance(data, Files) else type(data.missing).__name__
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What tells the runs of a study from those of others: model, data, why cells are missing and how many."""
+        data, given = self._corners[0].data, self.plan.template["arguments"]
+        name = given["imputer"]["factory"] if "imputer" in given else self.plan.template["task"].removeprefix("Train")
+        tags = {"model": str(name), "mechanism": self.mechanism, "metric": self.settings.metric}
+        if isinstance(data, Files):
+            return tags | {"data": "files"}
+        path = getattr(data.source, "path", None)
+        rate = data.validation_probability if isinstance(data, CellHoldout) else data.missing_probability
+        return tags | {"data": Path(path).name if path else type(data.source).__name__, "missing_rate": str(rate)}
 
     @property
     def files(self) -> list[str]:

@@ -64,7 +64,8 @@ class Trial(tune.Trainable):  # type: ignore[misc]
                 self._note_values(training.epoch + 1)
                 advance = (self._team or training).advance
                 while not training.done and not (history and self._measured(history[-1])):
-                    history.append({"epoch": training.epoch + 1, **advance()})
+                    figures = advance()
+                    history.append({"epoch": training.epoch, **figures, **self._pace(training.train_seconds)})
             except Exception as error:
                 self._fail(error)
         return self._report(history)
@@ -124,6 +125,17 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         """Called by Ray when this process ends."""
         if self._team is not None:
             self._team.stop()
+
+    def _pace(self, seconds: float) -> dict[str, float]:
+        """Return the training rows of a second of training, and the most that it had of a GPU, in MiB."""
+        rows = self._data.train.rows / seconds if seconds else math.nan
+        if not self._gpu:
+            return {"rows_per_second": rows}
+        import torch
+
+        most = torch.cuda.max_memory_allocated() / 2**20
+        torch.cuda.reset_peak_memory_stats()
+        return {"rows_per_second": rows, "gpu_memory_mb": most}
 
     def _note_values(self, epoch: int) -> None:
         """Note the values that this process was given, if they are not those of the epochs before."""

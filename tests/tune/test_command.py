@@ -67,7 +67,8 @@ def test_a_study_from_file_to_repeated_winner(
     assert "test_imputation_rmse" in parent.data.metrics
     assert re.fullmatch(r"[0-9a-f]{64}", parent.data.tags["data_hash"])
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    written = {"best.json", "imputation.csv", "missing.csv", "report.html", "results.csv", "results.parquet"}
+    written = {"best.json", "history.parquet", "imputation.csv", "missing.csv", "report.html"}
+    written |= {"results.csv", "results.parquet"}
     assert names == written | {"small.json", "study.json", "table.json"}
     assert parent.data.metrics["test_gap_imputation_rmse"] == pytest.approx(
         parent.data.metrics["test_imputation_rmse"] - parent.data.metrics["best_val_imputation_rmse"]

@@ -1,46 +1,59 @@
-"""MLflow, from the driver alone: one parent run a study, one nested run a trial, metrics in batches.
+"""MLflow, as a study sees it: one parent run a study, one nested run a trial, metrics by epoch.
 
-A thread does the writing, so that neither trials nor Tune's loop wait for the tracker.
+All is written down in the study's folder (``outbox``), and a process of its own sends it (``sender``): neither trials
+nor Tune's loop wait for MLflow, and what it does not get now is not lost.
 """
 
 import json
-import logging
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from queue import Queue
-from threading import Thread
+from types import MappingProxyType
 from typing import Any
+from uuid import uuid4
 
 from ray.tune.experiment import Trial as RayTrial
 
 from dgm_ray.space import Draw
 from dgm_ray.training import DIVERGED
-from dgm_ray.tune.observer import Observer
+from dgm_ray.tune.observer import Observer, before_resume
 from dgm_ray.tune.outcomes import FAILED, INTERRUPTED, OOM, Outcome, number_of
 from dgm_ray.tune.plan import decoded
-from dgm_ray.tune.tracking.model import log_model
+from dgm_ray.tune.settings import BestTrials, MLflow
+from dgm_ray.tune.tracking.outbox import REQUESTS, Outbox, Sent, requests_of, without_password
 from dgm_ray.tune.tracking.reading import CONFIGURATION
+from dgm_ray.tune.tracking.sender import Sender, sender_of
 
-BATCH = 500  # metrics of one request; MLflow takes 1000 at most
-MAX_PARAM = 6000  # characters of a parameter's value
+LOOK = 0.1  # seconds between two looks at what was sent
 
 
 class Tracker:
-    """Write a study to an MLflow server or database.
+    """Tell an MLflow server or database what a study does.
 
-    uri: as MLflow takes it. Requests are carried out in order by one thread; ``close`` waits for them.
+    folder: the study's. uri: as MLflow takes it. artifacts: where files go if no server decides it. Nothing is written
+    before ``open_study``, and nothing here raises because MLflow cannot be reached.
     """
 
-    def __init__(self, uri: str, experiment: str, artifacts: Path | None) -> None:
-        self._uri, self._experiment, self._artifacts = uri, experiment, artifacts
-        self._queue: Queue[Callable[[], None] | None] = Queue()
-        self._runs: dict[str, str] = {}
-        self._open: set[str] = set()  # when the study was resumed: whoever wrote them was killed
-        self.study = self.parent = ""
-        self.problem = ""  # the first error; a study goes on without its tracker
-        self._thread = Thread(target=self._work, name="mlflow", daemon=True)
-        self._thread.start()
+    def __init__(
+        self, folder: Path, uri: str, experiment: str, artifacts: Path | None, settings: MLflow | None = None
+    ) -> None:
+        self._folder, self._uri, self._experiment, self._artifacts = folder, uri, experiment, artifacts
+        self._settings = settings or MLflow()
+        self._outbox: Outbox | None = None
+        self._sender: Sender | None = None
+        self._end = 0  # of the last request
+        self._begun: set[str] = set()  # trials, when the study was resumed
+        self._ended: set[str] = set()
+        self.epochs: dict[str, int] = {}  # the last that was logged, by trial
+        self.study = ""
+        self.problem = ""  # the first; a study goes on without its tracker
+        self.kept = 0  # requests that are not sent
+
+    @property
+    def seconds(self) -> float:
+        """What writing took."""
+        return self._outbox.seconds if self._outbox else 0.0
 
     def open_study(
         self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], *, resume: bool = False
@@ -49,153 +62,146 @@ class Tracker:
 
         resume: go on with the last one whose tag ``study`` is the same, if there is one.
         """
-        self.study = name
+        self.study, changed = name, False
+        if resume:
+            changed = self._recall()
+        self._do(
+            "study",
+            name=name,
+            key=uuid4().hex,
+            resume=resume,
+            uri=without_password(self._uri),
+            experiment=self._experiment,
+            artifacts=str(self._artifacts) if self._artifacts else None,
+            log="all" if self._settings.log == "all" else "some",
+            params=dict(params),
+            tags=dict(tags),
+        )
+        if changed:
+            self._do("full", trials=sorted(self._begun))
+        if self._outbox:
+            self._sender = sender_of(self._uri)
+            self._sender.send(self._folder)
 
-        def write() -> None:
-            import mlflow
-            from mlflow.entities import Param
-
-            mlflow.set_tracking_uri(self._uri)
-            self._client = mlflow.MlflowClient(self._uri)
-            found = self._client.get_experiment_by_name(self._experiment)
-            location = self._artifacts.as_uri() if self._artifacts else None
-            self._experiment_id = (
-                found.experiment_id if found else self._client.create_experiment(self._experiment, location)
-            )
-            if resume and self._go_on(tags["study"]):
-                return
-            run = self._client.create_run(self._experiment_id, run_name=name, tags=dict(tags))
-            self.parent = run.info.run_id
-            shown = [Param(key, json.dumps(value)[:MAX_PARAM]) for key, value in params.items()]
-            self._client.log_batch(self.parent, params=shown)
-
-        self._queue.put(write)
-
-    def open_trial(self, trial_id: str, name: str, values: Mapping[str, Any]) -> None:
+    def open_trial(
+        self, trial_id: str, number: int, values: Mapping[str, Any], tags: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         """Start a trial's nested run; its parameters are the values that were drawn."""
-        self._queue.put(lambda: self._start(trial_id, name, values))
+        self._open_trial(trial_id, number, values, tags, late=False)
 
-    def log_metrics(self, trial_id: str, rows: list[tuple[str, float, int, int]]) -> None:
-        """Log (name, value, milliseconds since 1970, epoch) rows of a trial."""
-
-        def write() -> None:
-            from mlflow.entities import Metric
-
-            for start in range(0, len(rows), BATCH):
-                metrics = [Metric(*row) for row in rows[start : start + BATCH]]
-                self._client.log_batch(self._runs[trial_id], metrics=metrics)
-
-        self._queue.put(write)
+    def log_metrics(self, trial_id: str, epochs: Sequence[Mapping[str, float]]) -> None:
+        """Log the figures of a trial's epochs, each with its ``epoch``."""
+        self._do("metrics", trial=trial_id, epochs=[dict(epoch) for epoch in epochs])
 
     def close_trial(self, outcome: Outcome) -> None:
         """End a trial's run with its status, its reason and the measures of its best epoch."""
-        self._queue.put(lambda: self._end(outcome))
+        self._close_trial(outcome, late=False)
 
-    def catch_up(self, outcome: Outcome, name: str) -> None:
-        """Write a trial that had ended before its study was resumed, unless that was done."""
+    def catch_up(self, outcome: Outcome, tags: Mapping[str, str] = MappingProxyType({})) -> bool:
+        """Write a trial that had ended before its study was resumed, unless that was done; tell whether it was not."""
+        if outcome.trial_id in self._ended:
+            return False
+        if outcome.trial_id not in self._begun:
+            self._open_trial(outcome.trial_id, outcome.number, outcome.values, tags, late=True)
+        self._close_trial(outcome, late=True)
+        return True
 
-        def write() -> None:
-            if outcome.trial_id not in self._runs:
-                self._start(outcome.trial_id, name, outcome.values)
-            elif outcome.trial_id not in self._open:
-                return
-            self._end(outcome)
-
-        self._queue.put(write)
+    def log_best(self, ranked: Sequence[Outcome]) -> None:
+        """Give the best trials their runs, if ``tune.mlflow.log`` leaves these to the end. ranked: best first."""
+        if isinstance(self._settings.log, BestTrials):
+            self._do("full", trials=[one.trial_id for one in ranked[: self._settings.log.best]])
 
     def log_file(self, path: Path, trial_id: str | None = None, folder: str | None = None) -> None:
-        """Log a file as an artifact of a trial's run, or of the study's."""
-        self._queue.put(lambda: self._client.log_artifact(self._run_of(trial_id), str(path), folder))
+        """Log a file as an artifact of a trial's run, or of the study's. It stays where it is until it is sent."""
+        shown = path.relative_to(self._folder) if path.is_relative_to(self._folder) else path.absolute()
+        self._do("file", path=str(shown), trial=trial_id, folder=folder)
 
     def log_model(self, folder: Path, trial_id: str) -> None:
-        """Log a model's folder as an MLflow model of a trial's run."""
-
-        def write() -> None:
-            log_model(self._client, self._runs[trial_id], folder)
-
-        self._queue.put(write)
+        """Log a model's folder, which is in the study's, as an MLflow model of a trial's run."""
+        self._do("model", path=str(folder.relative_to(self._folder)), trial=trial_id)
 
     def log_text(self, text: str, name: str, trial_id: str | None = None) -> None:
         """Log a text as an artifact of a trial's run, or of the study's."""
-        self._queue.put(lambda: self._client.log_text(self._run_of(trial_id), text, name))
+        self._do("text", text=text, name=name, trial=trial_id)
 
-    def log_study(self, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    def log_study(self, metrics: Mapping[str, float], tags: Mapping[str, str], step: int = 0) -> None:
         """Log what the study found."""
-
-        def write() -> None:
-            from mlflow.entities import Metric, RunTag
-
-            shown = [Metric(name, value, _milliseconds(), 0) for name, value in metrics.items()]
-            self._client.log_batch(self.parent, metrics=shown, tags=[RunTag(*tag) for tag in tags.items()])
-
-        self._queue.put(write)
+        self._do("figures", metrics=dict(metrics), tags=dict(tags), step=step)
 
     def close(self, status: str) -> None:
-        """End the study's run and wait until all is written."""
-        self._queue.put(lambda: self._client.set_terminated(self.parent, status))
-        self._queue.put(None)
-        self._thread.join()
+        """End the study's run. Nothing is waited for: ``settle`` does."""
+        if self._outbox:
+            self._do("close", status=status)
+            self._outbox.close()
+        if self._sender:
+            self._sender.hurry()
 
-    def _go_on(self, study: str) -> bool:
-        """Find the runs of a study that was stopped; tell whether there are any."""
-        where = f"tags.study = '{study}'"
-        found = self._client.search_runs([self._experiment_id], where, order_by=["start_time DESC"], max_results=1)
-        for run in found:
-            self.parent = run.info.run_id
-            self._client.update_run(self.parent, "RUNNING")
-            token = None
-            while token != "":
-                where = f"tags.`mlflow.parentRunId` = '{self.parent}'"
-                page = self._client.search_runs([self._experiment_id], where, page_token=token)
-                self._runs |= {child.data.tags["trial_id"]: child.info.run_id for child in page}
-                self._open |= {child.data.tags["trial_id"] for child in page if child.info.status == "RUNNING"}
-                token = page.token or ""
-        return bool(found)
+    def settle(self, wait: float) -> None:
+        """Wait until all is sent; then say what MLflow refused.
 
-    def _start(self, trial_id: str, name: str, values: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        if trial_id in self._runs:  # resumed
-            self._client.update_run(self._runs[trial_id], "RUNNING")
+        wait: seconds without progress; then the sender is ended, and ``kept`` tells how many requests it has left.
+        """
+        if self._sender is None:
             return
-        tags = {"mlflow.parentRunId": self.parent, "trial_id": trial_id}
-        run = self._client.create_run(self._experiment_id, run_name=name, tags=tags)
-        self._runs[trial_id] = run.info.run_id
-        shown = [Param(key, str(value)[:MAX_PARAM]) for key, value in values.items()]
-        self._client.log_batch(run.info.run_id, params=shown)
+        sent, progress, again = Sent(self._folder, self._uri), time.monotonic(), False
+        while sent.offset < self._end and time.monotonic() - progress < wait:
+            if sent.update():
+                progress = time.monotonic()
+            elif not self._sender.running and not again:
+                self._sender, again = sender_of(self._uri), True
+                self._sender.send(self._folder)
+            time.sleep(LOOK)
+        if sent.refused:
+            self.problem = self.problem or f"it refused {sent.refused} requests, the first with {sent.refusal}"
+        if sent.offset < self._end:
+            self._sender.end()
+            self.kept = sum(1 for _ in requests_of(self._folder, sent.offset))
+            self.problem = self.problem or sent.waiting
 
-    def _end(self, outcome: Outcome) -> None:
-        from mlflow.entities import Metric, RunTag
+    def _open_trial(
+        self, trial_id: str, number: int, values: Mapping[str, Any], tags: Mapping[str, str], *, late: bool
+    ) -> None:
+        shown = {name: _readable(value) for name, value in values.items()}
+        name = f"{self.study} {number:03d}"
+        self._do("trial", trial=trial_id, number=number, name=name, params=shown, tags=dict(tags), late=late)
 
-        run, now = self._runs[outcome.trial_id], _milliseconds()
-        tags = [RunTag("status", outcome.status), RunTag("reason", outcome.reason[:4000])]
-        best = {f"best_{name}": value for name, value in outcome.measures.items() if value == value}
+    def _close_trial(self, outcome: Outcome, *, late: bool) -> None:
+        tags = {"status": outcome.status, "reason": outcome.reason}
+        best = {f"best_{name}": value for name, value in outcome.measures.items() if math.isfinite(value)}
         best |= {"best_epoch": outcome.best_epoch, "epochs": outcome.epochs, "train_seconds": outcome.seconds}
-        metrics = [Metric(name, value, now, 0) for name, value in best.items()]
-        self._client.log_batch(run, metrics=metrics, tags=tags)
-        if outcome.trace:
-            self._client.log_text(run, outcome.trace, "traceback.txt")
         failed = outcome.status in (FAILED, DIVERGED, OOM)
         ended = "KILLED" if outcome.status == INTERRUPTED else "FAILED" if failed else "FINISHED"
-        self._client.set_terminated(run, ended)
+        of_trial = {"trial": outcome.trial_id, "status": ended, "late": late}
+        self._do("end", **of_trial, metrics=best, tags=tags, trace=outcome.trace)
 
-    def _run_of(self, trial_id: str | None) -> str:
-        return self._runs[trial_id] if trial_id else self.parent
+    def _recall(self) -> bool:
+        """Learn what was written before the study was resumed; tell whether it had runs for some trials alone."""
+        some = False
+        for _, request in requests_of(self._folder):
+            if request["do"] == "study":
+                some = request["log"] != "all"
+            elif request["do"] == "trial":
+                self._begun.add(request["trial"])
+            elif request["do"] == "metrics":
+                self.epochs[request["trial"]] = request["epochs"][-1]["epoch"]
+            elif request["do"] == "end" and request["tags"]["status"] != INTERRUPTED:
+                self._ended.add(request["trial"])
+        return some and self._settings.log == "all"
 
-    def _work(self) -> None:
-        while (write := self._queue.get()) is not None:
-            try:
-                if not self.problem:
-                    write()
-            except Exception as error:
-                self.problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    def _do(self, do: str, **content: Any) -> None:
+        try:
+            self._outbox = self._outbox or Outbox(self._folder)
+            self._end = self._outbox.add(do, **content)
+        except OSError as error:  # no room: the study may still have some elsewhere
+            self.problem = self.problem or f"{self._folder / REQUESTS}: {error}"
 
 
 class TrackingCallback(Observer):
-    """Tell the tracker what Tune tells this. Metrics wait until there are enough of them, or the trial ends.
+    """Tell the tracker what Tune tells this.
 
     mutated: draws whose values change while a trial runs, which MLflow's parameters cannot; they are metrics.
-    repeating: returns the configuration that repeats a trial, which its run has as an artifact.
+    repeating: returns the configuration that repeats a trial, which its run has as an artifact. metric: the study's.
+    tags: of every trial's run.
     """
 
     def __init__(
@@ -204,32 +210,47 @@ class TrackingCallback(Observer):
         outcome: Callable[[RayTrial], Outcome],
         mutated: Mapping[str, Draw],
         repeating: Callable[[Outcome], dict[str, Any]],
+        metric: str = "",
+        tags: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         super().__init__()
-        self._mutated, self._repeating = mutated, repeating
-        self._tracker, self._outcome = tracker, outcome
-        self._waiting: dict[str, list[tuple[str, float, int, int]]] = {}
+        self._tracker, self._outcome, self._mutated, self._metric = tracker, outcome, mutated, metric
+        self._tags, self._repeating = tags, repeating
+        self._opened: set[str] = set()
         self._closed: set[str] = set()
+        self._ended, self._best = 0, math.inf
+
+    def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
+        for trial in before_resume(iteration, trials):
+            if trial.trial_id not in self._closed:
+                self._count(self._outcome(trial))
 
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         self._open(trial)
 
     def _open(self, trial: RayTrial) -> None:
-        if trial.trial_id not in self._waiting:
-            self._waiting[trial.trial_id] = []
-            self._tracker.open_trial(trial.trial_id, self._name(number_of(trial)), trial.config)
+        if trial.trial_id not in self._opened:
+            self._opened.add(trial.trial_id)
+            self._tracker.open_trial(trial.trial_id, number_of(trial), trial.config, self._tags)
 
     def on_trial_result(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, result: dict[str, Any], **info: Any
     ) -> None:
-        rows, now = self._waiting[trial.trial_id], _milliseconds()
-        for epoch in result["history"]:
-            step = int(epoch["epoch"])
-            rows += [(name, float(value), now, step) for name, value in epoch.items() if name != "epoch"]
+        epochs = list(self._new(trial.trial_id, result["history"]))
+        for epoch in epochs:
             for label, draw in self._mutated.items():
-                rows.append((f"value.{label}", _number(draw, result["schedule"][-1]["values"][label]), now, step))
-        if len(rows) >= BATCH:
-            self._flush(trial.trial_id)
+                epoch[f"value.{label}"] = _number(draw, result["schedule"][-1]["values"][label])
+        if epochs:
+            self._tracker.log_metrics(trial.trial_id, epochs)
+
+    def _new(self, trial_id: str, history: Iterable[Mapping[str, float]]) -> Iterable[dict[str, float]]:
+        """Yield the epochs that were not logged: a trial that is started again repeats some, unless values change."""
+        logged = self._tracker.epochs
+        for epoch in history:
+            number = int(epoch["epoch"])
+            if self._mutated or trial_id not in logged or number > logged[trial_id]:
+                logged[trial_id] = number
+                yield {"epoch": number, **{name: float(value) for name, value in epoch.items() if name != "epoch"}}
 
     def on_trial_end(self, trial: RayTrial) -> None:
         self._open(trial)  # a process that did not come up started nothing
@@ -241,29 +262,27 @@ class TrackingCallback(Observer):
         Those of trials that had ended are written if the driver was killed before it could.
         """
         for outcome in outcomes:
-            if outcome.trial_id in self._waiting:
+            if outcome.trial_id in self._opened:
                 self._close(outcome)
-            elif outcome.epochs:
-                self._tracker.catch_up(outcome, self._name(outcome.number))
+            elif outcome.epochs and self._tracker.catch_up(outcome, self._tags):
                 self._configure(outcome)
 
-    def _name(self, number: int) -> str:
-        return f"{self._tracker.study} {number:03d}"
-
     def _close(self, outcome: Outcome) -> None:
-        if outcome.trial_id not in self._closed:
-            self._closed.add(outcome.trial_id)
-            self._flush(outcome.trial_id)
-            self._configure(outcome)
-            self._tracker.close_trial(outcome)
+        if outcome.trial_id in self._closed:
+            return
+        self._closed.add(outcome.trial_id)
+        self._configure(outcome)
+        self._tracker.close_trial(outcome)
+        self._count(outcome)
+        best = {f"best_so_far_{self._metric}": self._best} if math.isfinite(self._best) else {}
+        self._tracker.log_study({"trials_ended": self._ended, **best}, {}, self._ended)
 
     def _configure(self, outcome: Outcome) -> None:
         self._tracker.log_text(json.dumps(self._repeating(outcome), indent=2), CONFIGURATION, outcome.trial_id)
 
-    def _flush(self, trial_id: str) -> None:
-        rows, self._waiting[trial_id] = self._waiting[trial_id], []
-        if rows:
-            self._tracker.log_metrics(trial_id, rows)
+    def _count(self, outcome: Outcome) -> None:
+        self._ended += 1
+        self._best = min(self._best, outcome.score) if outcome.ranked else self._best
 
 
 def _number(draw: Draw, value: Any) -> float:
@@ -272,13 +291,6 @@ def _number(draw: Draw, value: Any) -> float:
     return float(option) if isinstance(option, int | float) else float(draw.arguments.index(option))
 
 
-def load_mlflow() -> None:
-    """Import MLflow, which takes seconds. Nothing is written yet."""
-    import mlflow  # noqa: F401
-    from mlflow.store.db import utils  # noqa: F401  # and what a database needs
-
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-
-
-def _milliseconds() -> int:
-    return int(time.time() * 1000)
+def _readable(value: Any) -> Any:
+    """Return a drawn value as JSON has it, numbers as Python's own."""
+    return value.item() if hasattr(value, "item") else value
