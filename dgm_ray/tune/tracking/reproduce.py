@@ -92,7 +92,8 @@ def reproduce(given: str, epochs: int | None, uri: str, console: Console) -> boo
         logged = _logged(client, winner_of(client, find_run(client, given)), epochs)
     console.print(f"{logged.title}: {logged.node['task']}", highlight=False, soft_wrap=True, markup=False)
     data = logged.task.prepare()
-    changes = _changes(logged, data)
+    other = _other_data(logged, data)
+    changes = ([other] if other else []) + _changes(logged)
     for change in changes:
         console.print(f"warning: {change}", highlight=False, soft_wrap=True, markup=False)
     try:
@@ -101,7 +102,7 @@ def reproduce(given: str, epochs: int | None, uri: str, console: Console) -> boo
         console.print(f"now: {error}", highlight=False, soft_wrap=True, markup=False)
         rows = [Compared(name, value, None) for name, value in logged.expected.items()]
     console.print(_table(rows))
-    return _verdict(logged, rows, changes, _hash_of(logged, data) is not None, console)
+    return _verdict(logged, rows, changes, bool(other), console)
 
 
 def _logged(client: "MlflowClient", run: "Run", epochs: int | None) -> Logged:
@@ -133,7 +134,8 @@ def _first_seed(client: "MlflowClient", parent: "Run") -> int:
 
 
 def _here(task: TrainingTask) -> TrainingTask:
-    """Return a task that runs on this machine, which may lack the GPU that a study had."""
+    """Return a task that runs on this machine, which may lack the GPU that a study had, and that writes no file."""
+    task = replace(task, checkpoints=None, logs=None)  # a study's has none; who knows who wrote this one
     try:
         device_of(task.device)
     except ConfigurationError:
@@ -211,20 +213,21 @@ def _verdict(logged: Logged, rows: list[Compared], changes: list[str], other_dat
     return reproduced
 
 
-def _hash_of(logged: Logged, data: Prepared) -> str | None:
-    """Return the hash of the data if it is not what the run had; a comparison's trials have no test cells."""
+def _other_data(logged: Logged, data: Prepared) -> str:
+    """Return how the data is not what the run had, or nothing; the trials of a comparison have no test cells."""
     if "data_hash" not in logged.tags:
-        return None
-    own = data.content_hash()
-    return None if logged.tags["data_hash"] in (own, replace(data, test=None).content_hash()) else own
+        return ""
+    then, now = logged.tags["data_hash"], data.content_hash()
+    if then in (now, replace(data, test=None).content_hash()):
+        return ""
+    rule = "the table, its split or its hidden cells are not what they were"
+    return f"the data changed: {rule} (hash {then[:SHORT]} then, {now[:SHORT]} now)"
 
 
-def _changes(logged: Logged, data: Prepared) -> list[str]:
-    """Return what is not as it was, most likely cause first."""
-    found, tags = [], logged.tags
-    if own := _hash_of(logged, data):
-        rule = "the table, its split or its hidden cells are not what they were"
-        found.append(f"the data changed: {rule} (hash {tags['data_hash'][:SHORT]} then, {own[:SHORT]} now)")
+def _changes(logged: Logged) -> list[str]:
+    """Return what else is not as it was, most likely cause first."""
+    found: list[str] = []
+    tags = logged.tags
     now = environment()
     for name in (name for name in now if name in tags and tags[name] != now[name]):
         if name.startswith("version.") or name in MACHINE:
