@@ -10,7 +10,7 @@ import pandas as pd
 from dgm_ray.space import Draw
 from dgm_ray.tasks.progress import short
 from dgm_ray.tune.plan import encoded
-from dgm_ray.tune.report.figures import ACCENT, FAINT, LINE, ROW, WIDTH, figure
+from dgm_ray.tune.report.figures import ACCENT, FAINT, LINE, ROW, figure
 from dgm_ray.tune.report.importance import position
 
 if TYPE_CHECKING:
@@ -289,12 +289,12 @@ def matrices(true: pd.DataFrame, made: pd.DataFrame, label: str) -> "Figure":
     """Return three square tables side by side: of true rows, of those that were made, and the second less the first."""
     size = 2.0
     names = [short(str(name), 22) for name in true]
-    height = size + 1.75
-    with figure(height, WIDTH + 1.3) as drawn:
-        width = WIDTH + 1.3
+    room = 0.2 + 0.06 * max(map(len, names))  # inches, for names beside and below
+    height, width = size + room + 0.35, room + 3 * (size + 0.2)
+    with figure(height, width) as drawn:
         for place, (title, values) in enumerate([("true", true), (label, made), ("difference", made - true)]):
-            left = 1.6 + place * (size + 0.2)
-            axes = drawn.add_axes((left / width, 1.4 / height, size / width, size / height))
+            left = room + place * (size + 0.2)
+            axes = drawn.add_axes((left / width, room / height, size / width, size / height))
             axes.imshow(_coloured(values.to_numpy(float)), interpolation="none", aspect="equal")
             axes.set_title(title, size=9, loc="left")
             axes.set_xticks(range(len(names)), names, rotation=90, size=6.5)
