@@ -1,7 +1,6 @@
 """A file of lines that stays open. Nothing heavy is imported: the process that sends to MLflow has little memory."""
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 
@@ -36,5 +35,5 @@ class Lines:
         self._file.close()
 
     def __del__(self) -> None:
-        with suppress(AttributeError):  # it could not be opened
-            self.close()
+        if "_file" in self.__dict__:  # else it could not be opened
+            self._file.close()

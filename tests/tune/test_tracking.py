@@ -553,6 +553,51 @@ def test_a_study_has_tags_that_tell_it_from_others(small: dict[str, Any], write:
     }
 
 
+def test_a_study_that_is_kept_elsewhere_is_sent_from_there(
+    offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of checkpoints lie in folders of their own, and are named by where the study's process had copies."""
+    working, store = tmp_path / "working" / "s", tmp_path / "store" / "s"
+    checkpoint = store / "trial_0000" / "checkpoint.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_text("weights")
+    tracker = tracker_of(working)
+    tracker.open_study("s", {}, {"study": "/s"})
+    write_trial(tracker, 0, 2)
+    tracker.log_file(working.with_name("s.copies") / str(checkpoint).lstrip("/"), "t0", "checkpoint")
+    (working / "best.json").write_text("{}")
+    tracker.log_file(working / "best.json")
+    tracker.close("FINISHED")
+    for path in list(working.iterdir()):
+        path.rename(store / path.name)
+    working.rmdir()
+    client, logged = FakeMLflow(), []
+    monkeypatch.setattr(client, "search_experiments", lambda **options: [], raising=False)
+    monkeypatch.setattr(client, "get_run", client.runs.__getitem__, raising=False)
+    log = lambda run, path, folder: logged.append((Path(path).read_text(), folder))  # noqa: E731
+    monkeypatch.setattr(client, "log_artifact", log, raising=False)
+    monkeypatch.setattr("dgm_ray.tune.tracking.sync.connect", lambda uri: client)
+    uri = f"sqlite:///{tmp_path / 'm.db'}"
+    for said in ("requests sent, 2 runs made", "all was sent before"):
+        done = CliRunner().invoke(app, ["sync", f"file://{store}", "--tracking-uri", uri])
+        assert done.exit_code == 0, done.output
+        assert said in done.output
+        assert "warning" not in done.output
+    assert logged == [("weights", "checkpoint"), ("{}", None)]
+    assert Sent(store, uri).offset > 0, "what was sent is written there"
+
+
+def test_what_cannot_be_sent_is_one_line(offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_study(tmp_path / "results" / "small")
+    (tmp_path / "empty").mkdir()
+    for study, said in (("smal", "did you mean 'small'?"), ("empty", "has no tracking.jsonl"), ("x://y", "x://y")):
+        refused = CliRunner().invoke(app, ["sync", study])
+        assert refused.exit_code == 2
+        assert said in refused.stderr
+        assert refused.stderr.count("\n") == 1
+
+
 # From here on with MLflow itself.
 
 

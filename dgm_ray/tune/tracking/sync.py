@@ -4,6 +4,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,10 +79,10 @@ def _copied(mirror: "Mirror", path: Path) -> Path:
     _, mark, inside = str(path).partition(".copies/")
     if path.exists() or not mark:
         return path
-    try:
-        return Path(mirror.file(inside))
-    except OSError:
-        return path
+    for there in (inside, f"/{inside}"):  # only a local path begins with a slash
+        with suppress(OSError):
+            return mirror.file(there)
+    return path
 
 
 def _send(
