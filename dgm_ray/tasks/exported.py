@@ -12,6 +12,7 @@ Neither Ray nor MLflow is needed to use it, and nothing is unpickled. In the fol
 import hashlib
 import math
 import platform
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -76,7 +77,8 @@ class Model:
         node = {"task": configuration["task"], "arguments": arguments | {"device": device}}
         self.trained_by = configuration
         self.configuration, self.origin, self.device = node, origin, device
-        self.epoch, self.scores = epoch, dict(scores)
+        self.epoch = epoch
+        self.scores = {name: value for name, value in scores.items() if math.isfinite(value)}
         self.seed = int(arguments["seed"]) if "seed" in arguments and arguments["seed"] is not None else 0
         self.architecture = assembled(node, origin, states, self.seed, place)
 
@@ -146,7 +148,7 @@ class Model:
         if n < 1:
             raise ConfigurationError("n", "must be 1 or above", n)
         numbers, device = self._labels(labels, n), device_of(self.device)
-        with drawing(torch.seed() if seed is None else seed):
+        with drawing(secrets.randbits(31) if seed is None else seed):
             features = sample_rows(model, n, device, None if numbers is None else torch.from_numpy(numbers).to(device))
         made = self.origin.encoder.decode(self.origin.units(discretize(self.origin.metadata, features)))
         return made.assign(**{self.origin.label: labels}) if self.conditional and self.origin.label else made

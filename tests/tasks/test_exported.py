@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from rich.console import Console
 
 import dgm_ray
@@ -333,6 +334,9 @@ def test_what_a_model_cannot_do(forest: Exported) -> None:
 def test_a_conditional_model_takes_classes(tmp_path: Path, data: Prepared, node_of: Any) -> None:
     model = Exported("conditional", tmp_path / "model", data, node_of).folder
     loaded = dgm_ray.load(model)
+    before = torch.get_rng_state()
+    assert not loaded.sample(9, labels="bad").equals(loaded.sample(9, labels="bad"))
+    assert torch.equal(torch.get_rng_state(), before), "the caller's random stream"
     made = loaded.sample(4, 0, ["good", "bad", "good", "good"])
     assert made["grade"].tolist() == ["good", "bad", "good", "good"]
     rows = people(6, 1)
