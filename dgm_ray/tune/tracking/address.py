@@ -24,8 +24,13 @@ def check_uri(uri: str) -> None:
         raise StudyError(OPTION, rule, shown)
     if kind not in KINDS:
         raise StudyError(OPTION, f"should begin with one of {', '.join(KINDS)}{nearest(kind, KINDS)}", shown)
-    if kind == "sqlite":
-        _check_database(Path(unquote(uri.partition(":///")[2].partition("?")[0])), shown)
+    if path := database_of(uri):
+        _check_database(path, shown)
+
+
+def database_of(uri: str) -> Path | None:
+    """Return the file of a SQLite database, None of all else."""
+    return Path(unquote(uri.partition(":///")[2].partition("?")[0])) if uri.startswith("sqlite") else None
 
 
 def _check_database(path: Path, shown: str) -> None:

@@ -11,16 +11,16 @@ import logging
 import math
 import os
 import re
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from dgm_ray.errors import StudyError, nearest
+from dgm_ray.tune.tracking.address import OPTION, check_uri, database_of
+from dgm_ray.tune.tracking.outbox import without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,7 +32,6 @@ TRY = 10  # seconds for one answer of a server, which is asked twice
 PAGE = 100  # runs of one answer
 SHORT = 8  # characters of an id that tables show
 WINNING = ("completed", "stopped", "early stop", "interrupted")  # as ``outcomes.RANKED``, which needs Ray
-URI = "--tracking-uri"
 CONFIGURATION = "configuration.json"  # an artifact of every trial's run: what repeats it
 
 
@@ -47,8 +46,9 @@ def client_of(uri: str) -> MlflowClient:
     Raises StudyError for a database that is not there (none is made), a file that is none, and for what does not
     answer in ``WAIT`` seconds.
     """
-    if uri.startswith("sqlite:"):
-        _check_database(uri)
+    if path := database_of(uri):
+        _check_database(path, uri)
+    check_uri(uri)
     for name, value in (
         ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"),
         ("MLFLOW_HTTP_REQUEST_TIMEOUT", str(TRY)),
@@ -73,15 +73,10 @@ def client_of(uri: str) -> MlflowClient:
     asking.start()
     asking.join(WAIT)
     if not found:
-        raise StudyError(URI, f"does not answer in {WAIT:.0f} s", without_password(uri))
+        raise StudyError(OPTION, f"does not answer in {WAIT:.0f} s", without_password(uri))
     if isinstance(found[0], Exception):
-        raise StudyError(URI, f"does not answer ({said(found[0])})", without_password(uri))
+        raise StudyError(OPTION, f"does not answer ({said(found[0])})", without_password(uri))
     return found[0]
-
-
-def without_password(uri: str) -> str:
-    """Return an URI as it may be shown."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)
 
 
 def said(error: Exception) -> str:
@@ -99,7 +94,7 @@ def answered(uri: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise StudyError(URI, f"does not give what is asked ({said(error)})", without_password(uri)) from None
+        raise StudyError(OPTION, f"does not give what is asked ({said(error)})", without_password(uri)) from None
 
 
 def find_run(client: MlflowClient, given: str) -> Run:
@@ -318,18 +313,8 @@ def _quoted(text: str) -> str:
     return f'"{text.replace(chr(34), "")}"' if "'" in text else f"'{text}'"
 
 
-def _check_database(uri: str) -> None:
-    """Raise StudyError unless there is a database of MLflow's: MLflow would make an empty one."""
-    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
-    if not path.is_file():
+def _check_database(path: Path, uri: str) -> None:
+    """Raise StudyError unless there is a database: MLflow would make an empty one."""
+    if not path.is_file() or not path.stat().st_size:
         rule = "there is no such database: run a study first, or name another (MLFLOW_TRACKING_URI)"
-        raise StudyError(URI, rule, uri)
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)) as database:
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    except sqlite3.Error as error:
-        if "locked" in str(error):  # a study writes
-            return
-        raise StudyError(URI, f"is no SQLite database that can be read ({error})", uri) from None
-    if not {"experiments", "runs", "alembic_version"} <= tables:
-        raise StudyError(URI, "is a database that MLflow has not written", uri)
+        raise StudyError(OPTION, rule, uri)
