@@ -23,9 +23,11 @@ from rich.console import Console
 from dgm_ray.training import write_text
 from dgm_ray.tune.report.leaderboard import leaderboard, page_of
 from dgm_ray.tune.report.standings import leaderboard as standings
+from dgm_ray.tune.report.study_page import write_report
 
 from .tune.conftest import ENVIRONMENT
 from .tune.test_leaderboard import METHODS, benchmark, comparison
+from .tune.test_study_page import study as made
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -167,7 +169,16 @@ def of_one(study: Path, folder: Path) -> Path:
     return folder / "leaderboard.html"
 
 
-PAGES = {"leaderboard": Own(of_many, [3, 3, 3, 3, 4, 1], 5), "comparison": Own(of_one, [3], 1)}
+def of_study(study: Path, folder: Path) -> Path:
+    """``dgm-ray report`` of a study with all that a study can have."""
+    return write_report(made(folder / "s"))
+
+
+PAGES = {
+    "leaderboard": Own(of_many, [3, 3, 3, 3, 4, 1], 5),
+    "comparison": Own(of_one, [3], 1),
+    "report": Own(of_study, [11, 2, 1, 6, 1, 1, 2, 8, 5, 1, 3], 8),
+}
 
 
 @pytest.fixture(scope="module", params=PAGES)
