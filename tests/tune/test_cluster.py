@@ -187,6 +187,8 @@ def test_fractions_of_gpus_on_two_nodes(small: dict[str, Any], write: Any, tmp_p
     table = pd.read_parquet(tmp_path / "study" / "results.parquet").set_index("draw:code_size")
     assert set(table.loc[[2, 4], "status"]) == {"completed"}
     assert set(table.loc[3, "reason"]) == {"oom: OutOfMemoryError: CUDA out of memory"}
+    history = pd.read_parquet(tmp_path / "study" / "history.parquet")
+    assert set(history["gpu_memory_mb"]) == {3.0}
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from dgm_ray.tasks.exported import TABLE, export, task_of
 from dgm_ray.tasks.imputers import fitting, imputer_configuration
 from dgm_ray.training import write_checkpoint, write_json
 from dgm_ray.tune.outcomes import Outcome
+from dgm_ray.tune.settings import MLflow
 from dgm_ray.tune.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.slow
@@ -49,7 +50,7 @@ class Logged:
     """A study of two trials in MLflow: the first has a model, the second no checkpoint."""
 
     def __init__(self, folder: Path) -> None:
-        self.uri, self.folder = f"sqlite:///{folder / 'm.db'}", folder / "model"
+        self.uri, self.folder = f"sqlite:///{folder / 'm.db'}", folder / "study" / "model"
         people(120, 0).astype({"age": "Int64", "flag": "Int64"}).to_csv(folder / "people.csv", index=False)
         data = Holdout(Csv(folder / "people.csv"), train_missing_probability=0.1).prepare()
         node = imputer_configuration("vae")
@@ -61,18 +62,19 @@ class Logged:
         export(self.folder, node, origin, training.state())
         write_json(folder / TABLE, origin.to_dict())
         write_checkpoint(folder / "checkpoint.pt", training.state())
-        tracker = Tracker(self.uri, "e", folder / "artifacts")
+        tracker = Tracker(folder / "study", self.uri, "e", folder / "artifacts", MLflow())
         tracker.open_study("s", {"metric": "val_x"}, {"study": str(folder)})
         tracker.log_file(folder / TABLE)
         for number, trial in enumerate(("a", "b")):
-            tracker.open_trial(trial, f"s 00{number}", {})
+            tracker.open_trial(trial, number, {})
             tracker.log_text(json.dumps(node), "configuration.json", trial)
             measures = {"val_x": 0.5 + number}
             tracker.close_trial(Outcome(trial, number, {}, "completed", "", 0.5, measures, 1, 2, 1.0, ""))
         tracker.log_file(folder / "checkpoint.pt", "a", "checkpoint")
         tracker.log_model(self.folder, "a")
         tracker.close("FINISHED")
-        assert tracker.problem == ""
+        tracker.settle(60.0)
+        assert (tracker.problem, tracker.kept) == ("", 0)
 
     @property
     def model(self) -> str:

@@ -55,6 +55,8 @@ def fake_gpus(log: Path, trials: int) -> Callable[[], None]:
         torch.cuda.is_available = lambda: True
         torch.cuda.set_device = lambda index: None
         torch.cuda.set_per_process_memory_fraction = placed
+        torch.cuda.max_memory_allocated = lambda: 3 * 2**20
+        torch.cuda.reset_peak_memory_stats = lambda: None
         dgm_ray.tasks.train.device_of = lambda device: torch.device("cpu")
         Training.advance = hungry
 
