@@ -116,6 +116,12 @@ class FakeMLflow:
         return {run.info.run_name: run for run in self.runs.values()}
 
 
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow leaves in the environment where it wrote last, and ``dgm-ray sync`` would write there."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """No process is started."""
