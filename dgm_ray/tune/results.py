@@ -88,14 +88,16 @@ def write_origin(study: Study, data: Prepared, place: Place) -> None:
     write_json(place.origin, Origin.of(data, label, left_out).to_dict())
 
 
-def write_models(study: Study, place: Place, outcomes: list[Outcome]) -> None:
+def write_models(study: Study, data: Prepared, place: Place, outcomes: list[Outcome]) -> None:
     """Write the models of the best trials, each a folder that ``dgm_ray.load`` reads."""
     shutil.rmtree(place.folder / MODELS, ignore_errors=True)  # of the study before it was resumed
-    origin = Origin.read(place.origin)
+    origin, streamed = Origin.read(place.origin), isinstance(data.train, Streamed)
     for one in best_first(outcomes)[: study.settings.keep]:
         if one.checkpoint:
             state = read_checkpoint(place.local(f"{one.checkpoint}/{CHECKPOINT}"))
-            export(place.model(one.number), repeating(study, one), origin, state, f"trial {one.number}")
+            export(
+                place.model(one.number), repeating(study, one, streamed=streamed), origin, state, f"trial {one.number}"
+            )
 
 
 def write_imputation(place: Place, report: FinalReport) -> None:

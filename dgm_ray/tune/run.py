@@ -161,7 +161,7 @@ def search(
     write_imputation(place, report)
     write_winner(place, data, report)
     write_scores(place, means, report)
-    write_models(study, place, outcomes)
+    write_models(study, data, place, outcomes)
     place.publish()
     return Found(outcomes, means, report, watch.received)
 
