@@ -11,6 +11,7 @@ from pyarrow import ArrowException, fs
 from dgm_ray.training.files import write_text
 
 _HERE = fs.LocalFileSystem()
+UNREACHABLE = (ValueError, OSError, NotImplementedError)  # what pyarrow raises for an URI is of these
 
 
 def is_uri(storage: str) -> bool:

@@ -115,11 +115,12 @@ def tune(
         from dgm_ray.tune.comparison import Comparison, is_comparison
         from dgm_ray.tune.place import Place
         from dgm_ray.tune.study import Study
+        from dgm_ray.tune.tracking.reading import default_uri
 
         source = None if table is None else source_node(table, label, drop or (), read_kinds(kinds or ()))
         kind = Comparison if is_comparison(space) else Study
         searched = kind.read(space, assignments or [], source=source, samples=samples, seed=seed)
-        uri = tracking_uri or f"sqlite:///{Path('mlflow.db').absolute()}"
+        uri = tracking_uri or default_uri()
         place = Place.of(storage, name or space.stem, uri, resume=resume, overwrite=overwrite)
         code = (
             _foresee(searched)

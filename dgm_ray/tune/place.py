@@ -12,7 +12,7 @@ from typing import Any
 from dgm_ray.errors import StudyError
 from dgm_ray.tasks.exported import TABLE
 from dgm_ray.training import write_json
-from dgm_ray.training.storage import Mirror, below, check_writable, is_uri
+from dgm_ray.training.storage import UNREACHABLE, Mirror, below, check_writable, is_uri
 
 # What a study that is resumed may have otherwise; all else decides what its trials are.
 FREE = ("samples", "concurrent", "time_budget", "stop", "max_failures", "keep", "resources", "mlflow")
@@ -49,7 +49,7 @@ class Place:
         folder = Path(working) / name
         try:
             mirror = Mirror(below(storage, name), folder)
-        except (ValueError, OSError, NotImplementedError) as error:  # pyarrow's own are of these
+        except UNREACHABLE as error:
             raise StudyError("--storage", " ".join(str(error).split()), storage) from None
         return cls(folder, tracking_uri, resume, overwrite, mirror)
 

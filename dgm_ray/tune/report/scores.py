@@ -20,8 +20,8 @@ from dgm_ray.evaluation.final_report import METRICS
 from dgm_ray.registry import Scope, build
 from dgm_ray.space import draws_of, read_draws
 from dgm_ray.tasks.imputers import BASELINE, imputer_configuration, imputer_names
+from dgm_ray.tune.tracking.reading import RESULTS
 
-RESULTS = Path("results")
 REPEATS = "repeats.parquet"  # of a comparison: imputer, seed, validation, test, seconds, error
 TUNED, DEFAULT, FIXED, WORST = "tuned", "default", "fixed", "baseline"  # kinds; fixed: changed by hand, nothing drawn
 FAILED = ("failed", "diverged", "oom")  # statuses of trials

@@ -27,7 +27,6 @@ from dgm_ray.tune.report.leaderboard import page_of
 from dgm_ray.tune.report.page import Block, Figure, Heading, Links, Marked, Page, Paragraph, Table
 from dgm_ray.tune.report.scores import (
     FAILED,
-    RESULTS,
     below,
     case_of,
     folders_of,
@@ -47,6 +46,7 @@ from dgm_ray.tune.report.study_figures import (
     shares_of,
     trials_in_order,
 )
+from dgm_ray.tune.tracking.reading import RESULTS
 
 FIRST, CURVES, HIGHLIGHTED = 5, 8, 3  # trials in a table, curves, trials that stand out in them
 VARIABLES, IN_MATRIX = 24, 20

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dgm_ray.tasks.lines import Lines
+from dgm_ray.tune.parallel import one_line as whole
 from dgm_ray.tune.tracking.outbox import SENT, Request, Sent, requests_of, without_password
 
 CHUNK = 2000  # requests that are sent, and written down as sent, at a time
@@ -388,5 +389,4 @@ def passing(error: Exception) -> bool:
 
 def one_line(error: Exception) -> str:
     """Return what an error says, short."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:200]
+    return whole(error)[:200]

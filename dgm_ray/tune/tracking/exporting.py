@@ -14,6 +14,7 @@ from dgm_ray.data import Origin
 from dgm_ray.errors import StudyError
 from dgm_ray.tasks.exported import SCRIPT, TABLE, Model, check_free, copy_model, export
 from dgm_ray.training import read_checkpoint
+from dgm_ray.tune.place import MODELS
 from dgm_ray.tune.tracking.reading import (
     RESULTS,
     SHORT,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint/checkpoint.pt"  # an artifact of the best trials' runs
 _TRIED = 20  # trials, best first, among which those with a checkpoint are looked for
-_MODELS = "models"
 
 
 def export_model(given: str, folder: Path, uri: str, console: Console) -> None:
@@ -69,7 +69,7 @@ def _of_folder(study: Path, folder: Path) -> Model:
         rule = f"is a comparison: name one of {', '.join(inner)} in it" if inner else "has not ended: it has no results"
         raise StudyError(str(study), rule)
     best = pd.read_parquet(results, columns=["trial"])["trial"]
-    kept = study / _MODELS / f"trial_{best.iloc[0]:04d}"
+    kept = study / MODELS / f"trial_{best.iloc[0]:04d}"
     if not kept.is_dir():
         raise StudyError(str(study), "has no model of its best trial: none can win, or its version had none to keep")
     return copy_model(kept, folder)

@@ -12,12 +12,12 @@ from dgm_ray.errors import ConfigurationError, StudyError, nearest
 from dgm_ray.tune.tracking.address import OPTION, check_uri
 from dgm_ray.tune.tracking.delivery import Busy, Delivery, one_line
 from dgm_ray.tune.tracking.outbox import REQUESTS, requests_of, without_password
+from dgm_ray.tune.tracking.reading import RESULTS
 from dgm_ray.tune.tracking.sender import connect
 
 if TYPE_CHECKING:
     from dgm_ray.training.storage import Mirror
 
-RESULTS = Path("results")
 PAUSE = 1.0  # seconds between two attempts
 
 Say = Callable[[str], None]
@@ -55,14 +55,14 @@ def _folders(folder: Path, study: str) -> list[Path]:
 
 def _sync_kept(study: str, uri: str | None, wait: float, say: Say) -> None:
     """Send what is left of a study that is kept elsewhere, and write there what was sent."""
-    from dgm_ray.training.storage import Mirror
+    from dgm_ray.training.storage import UNREACHABLE, Mirror
 
     working = tempfile.mkdtemp(prefix="dgm_ray_")
     try:
         try:
             mirror = Mirror(study, Path(working) / "study")
             mirror.fetch()
-        except (ValueError, OSError, NotImplementedError) as error:  # pyarrow's own are of these
+        except UNREACHABLE as error:
             raise StudyError("STUDY", " ".join(str(error).split()), study) from None
         if not (mirror.folder / REQUESTS).exists():
             raise StudyError(study, f"has no {REQUESTS}: no study has written here what MLflow gets")
