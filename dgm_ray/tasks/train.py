@@ -34,6 +34,7 @@ from dgm_ray.tasks.arrays import read_scaler
 from dgm_ray.tasks.trained import device_of
 from dgm_ray.tasks.training_task import TrainingTask
 from dgm_ray.training import WORKERS, Averaging, Loop, Part, Rows, TensorRows, Training, check_split, sample_of, split
+from dgm_ray.training.lanes import Shape, key_of
 from dgm_ray.training.training import Measure
 
 
@@ -142,6 +143,14 @@ class TrainTask(TrainingTask):
         architecture = on_cpu.assemble(data.metadata, data.means_and_modes, data.scaler)
         sample = self._sample(architecture, data.metadata, torch.device("cpu"), workers)
         check_split(architecture.phases, architecture.model, workers, sample)
+
+    def shape(self, data: Prepared) -> Shape:
+        if isinstance(data.train, Streamed):
+            return Shape("", "its rows are streamed")
+        with torch.random.fork_rng(devices=[]):
+            on_cpu = replace(self, device="cpu")
+            architecture = on_cpu.assemble(data.metadata, data.means_and_modes, data.scaler)
+        return Shape(key_of(architecture, self.batch_size, self.imputation is None))
 
     def _check_batch(self, workers: int) -> None:
         if workers > self.batch_size:

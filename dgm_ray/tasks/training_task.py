@@ -24,6 +24,7 @@ from dgm_ray.tasks.csv_log import CSVLog
 from dgm_ray.tasks.progress import shown, steps_shown
 from dgm_ray.tasks.trained import Device, device_of
 from dgm_ray.training import DIVERGED, Part, Repeats, Training, read_checkpoint, write_checkpoint
+from dgm_ray.training.lanes import Shape
 from dgm_ray.training.training import Epochs, Measure
 
 
@@ -129,6 +130,10 @@ class TrainingTask(ABC):
     @abstractmethod
     def check_workers(self, data: Prepared, workers: int) -> None:
         """Raise ConfigurationError unless several workers can train together."""
+
+    def shape(self, data: Prepared) -> Shape:
+        """Return what decides whether this training can be a lane beside another on the same data."""
+        return Shape("", f"{self.label} is no network")
 
     def repeats(self, seeds: int, data: Prepared, configuration: Mapping[str, Any]) -> Repeats:
         """Return the trainings with so many seeds, the task's and those after it, each as ``start`` returns it."""
