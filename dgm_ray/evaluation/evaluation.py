@@ -1,8 +1,8 @@
 """What a model is worth on rows that it was not trained on: imputing and generating, whatever of both it can do."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -47,11 +47,15 @@ class Seen:
         return () if self.labels is None else (self.labels[start : start + CHUNK],)
 
     def chunks(self) -> Iterator[tuple[Tensor, Tensor, tuple[Tensor, ...]]]:
-        """Yield filled features, missing mask, condition."""
+        """Yield features with zeros where missing, to be filled; missing mask; condition."""
         for start in range(0, len(self.scored.features), CHUNK):
             features = torch.as_tensor(self.scored.features[start : start + CHUNK].copy(), device=self.device)
             mask = features.isnan().to(features.dtype)
-            yield self.fill(features.nan_to_num(), mask), mask, self.condition(start)
+            yield features.nan_to_num(), mask, self.condition(start)
+
+    def imputed(self, model: Imputes, features: Tensor, mask: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
+        """Return what a model proposes for a chunk."""
+        return model.impute(self.fill(features, mask), mask, *condition)
 
 
 def imputed(model: Imputes, seen: Seen) -> Floats:
@@ -59,7 +63,7 @@ def imputed(model: Imputes, seen: Seen) -> Floats:
     if isinstance(model, nn.Module):
         model.eval()
     with torch.no_grad():
-        parts = [model.impute(filled, mask, *condition) for filled, mask, condition in seen.chunks()]
+        parts = [seen.imputed(model, *chunk) for chunk in seen.chunks()]
     return complete(seen.metadata, torch.cat(parts).cpu().numpy(), seen.scored.features)
 
 
@@ -123,14 +127,18 @@ def sampled(model: Samples, seen: Seen) -> Floats:
 def sample_rows(model: Samples, rows: int, device: torch.device, labels: Tensor | None = None) -> Floats:
     """Return new rows, (rows, num_features), scaled. labels: (rows,), of a conditional model."""
     with torch.no_grad():
-        parts = [
-            model.sample(
-                min(CHUNK, rows - start), device, *(() if labels is None else (labels[start : start + CHUNK],))
-            )
-            for start in range(0, rows, CHUNK)
-        ]
-    made: Floats = torch.cat(parts).cpu().numpy()
+        made: Floats = torch.cat([part() for _, part in sample_parts(model, rows, device, labels)]).cpu().numpy()
     return made
+
+
+def sample_parts(
+    model: Samples, rows: int, device: torch.device, labels: Tensor | None = None
+) -> Iterator[tuple[str, Callable[[], Tensor]]]:
+    """Yield what makes new rows, part by part, each with a name of what it is. See ``sample_rows``."""
+    for start in range(0, rows, CHUNK):
+        count = min(CHUNK, rows - start)
+        condition = () if labels is None else (labels[start : start + CHUNK],)
+        yield f"sample {count}", partial(model.sample, count, device, *condition)
 
 
 @dataclass(frozen=True)
@@ -148,6 +156,27 @@ class Evaluation:
         if isinstance(model, Samples):
             scores |= score_generation(self.seen.metadata, scored.truth, sampled(model, self.seen))
         return {f"{self.prefix}_{name}": value for name, value in scores.items()}
+
+    def of_lanes(
+        self, model: nn.Module, run: Callable[[str, Callable[[], Tensor]], Tensor], rows: Sequence[int]
+    ) -> list[dict[str, float]]:
+        """Return the scores of several models of one shape, of which ``model`` is one.
+
+        run: returns what a function of ``model`` gives of each of them, (rows, ...); its name is given first.
+        """
+        seen, scored = self.seen, self.seen.scored
+        scores: list[dict[str, float]] = [{} for _ in rows]
+        if isinstance(model, Imputes):
+            chunks = [(f"impute {len(chunk[0])}", partial(seen.imputed, model, *chunk)) for chunk in seen.chunks()]
+            proposed = torch.cat([run(*chunk)[[*rows]] for chunk in chunks], dim=1).cpu().numpy()
+            for own, cells in zip(scores, proposed, strict=True):
+                own |= score_imputation(complete(seen.metadata, cells, scored.features), scored)
+        if isinstance(model, Samples):
+            parts = sample_parts(model, len(scored.truth), seen.device, seen.labels)
+            made = torch.cat([run(*part)[[*rows]] for part in parts], dim=1).cpu().numpy()
+            for own, cells in zip(scores, made, strict=True):
+                own |= score_generation(seen.metadata, scored.truth, cells)
+        return [{f"{self.prefix}_{name}": value for name, value in own.items()} for own in scores]
 
 
 @dataclass(frozen=True)
@@ -168,7 +197,8 @@ class ValidationLoss:
         model.eval()
         with torch.no_grad():
             filled, mask, made = [], [], []
-            for features, missing, condition in self.seen.chunks():
+            for cells, missing, condition in self.seen.chunks():
+                features = self.seen.fill(cells, missing)
                 filled.append(features)
                 mask.append(missing)
                 made.append(model.reconstruct(features, missing, *condition))

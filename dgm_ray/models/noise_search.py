@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dgm_ray.nn import MSE, expectations
+from dgm_ray.nn.together import together
 from dgm_ray.registry import NonNegativeFloat, PositiveFloat, PositiveInt, register
 
 _SQUARES = MSE()
@@ -50,23 +51,50 @@ class NoiseSearch:
         iteration with its number, the loss and what is generated, (restarts * rows, num_features).
         """
         rows = len(noise)
-        noise = torch.cat([noise, *(torch.randn_like(noise) for _ in range(self.restarts - 1))]).requires_grad_()
+        noise = torch.cat([noise, *(torch.randn_like(noise) for _ in range(self.restarts - 1))])
         features, mask = features.repeat(self.restarts, 1), mask.repeat(self.restarts, 1)
         condition = tuple(labels.repeat(self.restarts) for labels in condition)  # (restarts * rows,)
-        optimizer = torch.optim.Adam([noise], lr=self.learning_rate)
         keep = (mask == 0).to(noise.dtype)
         cells = keep.sum().clamp(min=1)
+
+        def error_of(noise: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            generated = generator(noise, *condition)
+            error = loss(generated, features, keep)
+            # Differs from the original: the gradient of the sum, not of the mean over all cells of all rows, so that
+            # Adam's epsilon does not slow the search down as the table grows. The argument is the same.
+            return error * cells, (error, generated)
+
+        found = torch.zeros((), dtype=torch.bool, device=noise.device)  # whether the error is below the tolerance
+        mean, square = torch.zeros_like(noise), torch.zeros_like(noise)
         with torch.enable_grad(), expectations(generator):
             for iteration in range(1, self.max_iterations + 1):
-                generated = generator(noise, *condition)
-                error = loss(generated, features, keep)
+                gradient, error, generated = _slope(error_of, noise)
                 if report:
                     report(iteration, error.detach(), generated.detach())
-                if self.tolerance and error < self.tolerance:
+                if self.tolerance and together():
+                    found = found | (error < self.tolerance)
+                elif self.tolerance and error < self.tolerance:
                     break
-                # Differs from the original: the gradient of the sum, not of the mean over all cells of all rows, so
-                # that Adam's epsilon does not slow the search down as the table grows. The argument is the same.
-                (noise.grad,) = torch.autograd.grad(error * cells, noise)
-                optimizer.step()
-            found: Tensor = generator(noise.detach(), *condition)
-        return found.detach().reshape(self.restarts, rows, found.shape[1]).mean(dim=0)
+                mean = torch.lerp(mean, gradient, 1 - _BETAS[0])
+                square = torch.addcmul(square * _BETAS[1], gradient, gradient, value=1 - _BETAS[1])
+                first, second = (1 - beta**iteration for beta in _BETAS)
+                below = (square.sqrt() / second**0.5) + _EPS
+                noise = torch.where(found, noise, torch.addcdiv(noise, mean, below, value=-self.learning_rate / first))
+            made: Tensor = generator(noise, *condition)
+        return made.detach().reshape(self.restarts, rows, made.shape[1]).mean(dim=0)
+
+
+_BETAS, _EPS = (0.9, 0.999), 1e-8  # Adam's
+
+
+def _slope(
+    function: Callable[[Tensor], tuple[Tensor, tuple[Tensor, Tensor]]], inputs: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradient of a function's first result, and the two behind it."""
+    if together():
+        gradient, (one, other) = torch.func.grad(function, has_aux=True)(inputs)
+        return gradient, one, other
+    inputs = inputs.detach().requires_grad_()
+    value, (one, other) = function(inputs)
+    (gradient,) = torch.autograd.grad(value, inputs)
+    return gradient, one, other

@@ -48,7 +48,7 @@ class Averaged(nn.Module):
     def _average(self) -> None:
         share = 1 - torch.minimum(self.decay, self.steps / (self.steps + 9))  # 1 in the first step: nothing is kept
         for average, parameter in zip(self._averages(), self.network.parameters(), strict=True):
-            average.lerp_(parameter, share)
+            average += share * (parameter - average)  # lerp_ has no rule for several models at once (torch 2.13)
         self.steps += 1
 
     def _averages(self) -> list[Tensor]:

@@ -88,7 +88,7 @@ class WGANOptimizer:
     ) -> None:
         self.optimizer = optimizer
         self.discriminator_clamp = discriminator_clamp
-        self._clamped: list[torch.Tensor] = [*trained_parameters([discriminator], "discriminator")]
+        self.clamped = trained_parameters([discriminator], "discriminator")
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -100,8 +100,9 @@ class WGANOptimizer:
     @torch.no_grad()
     def step(self) -> None:
         self.optimizer.step()
-        torch._foreach_clamp_min_(self._clamped, -self.discriminator_clamp)
-        torch._foreach_clamp_max_(self._clamped, self.discriminator_clamp)
+        clamped: list[torch.Tensor] = [*self.clamped]
+        torch._foreach_clamp_min_(clamped, -self.discriminator_clamp)
+        torch._foreach_clamp_max_(clamped, self.discriminator_clamp)
 
     def state_dict(self) -> dict[str, Any]:
         return self.optimizer.state_dict()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, count, islice, repeat
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from dgm_ray.models import Batch, Phase, Probed, parameters_of
 from dgm_ray.training.rows import Rows, part_sizes
 
 Imputation = Callable[[Tensor, Tensor], Tensor]
+Taken = TypeVar("Taken")  # what a phase takes: a batch, or one of each lane
 
 
 def batches(
@@ -27,14 +28,18 @@ def batches(
     imputation: fills the missing (NaN) cells of a batch, anew each time; None promises that there are none.
     """
     for features, labels in rows.parts(batch_size, seed=seed, epoch=epoch, join_last=join_last):
-        if imputation is None:
-            yield Batch(features, labels=labels)
-        else:
-            mask = features.isnan().to(features.dtype)
-            yield Batch(imputation(features, mask), mask, labels)
+        yield batch_of(features, labels, imputation)
 
 
-def schedule(phases: Sequence[Phase], data: Iterator[Batch], cycles: int, empty: Batch) -> Iterator[tuple[int, Batch]]:
+def batch_of(features: Tensor, labels: Tensor | None, imputation: Imputation | None) -> Batch:
+    """Return rows as a loss sees them. See ``batches``."""
+    if imputation is None:
+        return Batch(features, labels=labels)
+    mask = features.isnan().to(features.dtype)
+    return Batch(imputation(features, mask), mask, labels)
+
+
+def schedule(phases: Sequence[Phase], data: Iterator[Taken], cycles: int, empty: Taken) -> Iterator[tuple[int, Taken]]:
     """Yield (index of the phase, batch) for one epoch.
 
     cycles: how many there are when no phase takes data (else the data decides). empty: what a phase without data gets.
@@ -72,11 +77,11 @@ class Loop:
         seed: int,
         imputation: Imputation | None = None,
     ) -> None:
-        self._model, self._phases, self._rows = model, phases, rows
-        self._batch_size, self._seed, self._imputation = batch_size, seed, imputation
+        self._model, self.phases, self.rows = model, phases, rows
+        self.batch_size, self.seed, self.imputation = batch_size, seed, imputation
         self._parameters = [parameters_of(phase.optimizer) for phase in phases]
         self._empty = Batch(torch.empty(batch_size, 0, device=rows.device))
-        self._join_last = any(isinstance(module, nn.BatchNorm1d) for module in model.modules())
+        self.join_last = any(isinstance(module, nn.BatchNorm1d) for module in model.modules())
 
     def __call__(self, epoch: int) -> dict[str, float]:
         """Train epoch number ``epoch`` and return each phase's mean loss, weighted by rows, as ``{name}_loss``.
@@ -84,22 +89,22 @@ class Loop:
         A phase that had no step in this epoch is left out.
         """
         self._model.train()
-        totals = [torch.zeros((), device=self._rows.device) for _ in self._phases]
-        counts = [0] * len(self._phases)
+        totals = [torch.zeros((), device=self.rows.device) for _ in self.phases]
+        counts = [0] * len(self.phases)
         for index, batch in self._steps(epoch):
             loss = self._step(index, batch)
             totals[index].add_(loss, alpha=batch.rows)
             counts[index] += batch.rows
         return {
             f"{phase.name}_loss": total / count
-            for phase, total, count in zip(self._phases, torch.stack(totals).tolist(), counts, strict=True)
+            for phase, total, count in zip(self.phases, torch.stack(totals).tolist(), counts, strict=True)
             if count
         }
 
     def probe(self, cycles: int) -> Probed:
         """Train so many cycles and one more, over as many epochs as that takes; the median of their times counts."""
         self._model.train()
-        cycle, seconds = sum(phase.steps for phase in self._phases), []
+        cycle, seconds = sum(phase.steps for phase in self.phases), []
         if not cycle:
             return Probed(0.0, 0)
         steps = chain.from_iterable(map(self._steps, count(1)))
@@ -110,27 +115,27 @@ class Loop:
             loss.item()  # waits for the device
             seconds.append((time.perf_counter() - started) / cycle)
         rows = iter(repeat(self._empty, self._num_batches))
-        whole = sum(1 for _ in schedule(self._phases, rows, self._num_batches, self._empty))
-        held = [part for phase in self._phases for part in tensors_of(phase.optimizer.state_dict())]
+        whole = sum(1 for _ in schedule(self.phases, rows, self._num_batches, self._empty))
+        held = [part for phase in self.phases for part in tensors_of(phase.optimizer.state_dict())]
         return Probed(median(seconds[1:]) * whole, whole, sum(part.nbytes for part in held))
 
     @property
     def _num_batches(self) -> int:
-        return len(part_sizes(len(self._rows), self._batch_size, join_last=self._join_last))
+        return len(part_sizes(len(self.rows), self.batch_size, join_last=self.join_last))
 
     def _steps(self, epoch: int) -> Iterator[tuple[int, Batch]]:
         data = batches(
-            self._rows,
-            self._batch_size,
-            seed=self._seed,
+            self.rows,
+            self.batch_size,
+            seed=self.seed,
             epoch=epoch,
-            imputation=self._imputation,
-            join_last=self._join_last,
+            imputation=self.imputation,
+            join_last=self.join_last,
         )
-        return schedule(self._phases, data, -(-len(self._rows) // self._batch_size), self._empty)
+        return schedule(self.phases, data, -(-len(self.rows) // self.batch_size), self._empty)
 
     def _step(self, index: int, batch: Batch) -> Tensor:
-        phase = self._phases[index]
+        phase = self.phases[index]
         phase.optimizer.zero_grad()
         loss = phase.loss(batch)
         loss.backward(inputs=self._parameters[index])  # what this phase does not step needs no gradient

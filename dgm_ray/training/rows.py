@@ -47,14 +47,20 @@ class TensorRows:
     def parts(
         self, batch_size: int, *, seed: int, epoch: int, join_last: bool = False
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-        order = torch.randperm(len(self), generator=generator).to(self.device)
-        start = 0
+        order, start = self.order(seed, epoch), 0
         for size in part_sizes(len(self), batch_size, join_last=join_last):
-            part = order[start : start + size]
-            labels = None if self.labels is None else self.labels.index_select(0, part)
-            yield self.features.index_select(0, part), labels
+            yield self.take(order[start : start + size])
             start += size
+
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """Return the numbers of the rows (rows,) in an epoch's order."""
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+        return torch.randperm(len(self), generator=generator).to(self.device)
+
+    def take(self, numbers: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return a copy of rows and their labels. numbers: of rows (n,)."""
+        labels = None if self.labels is None else self.labels.index_select(0, numbers)
+        return self.features.index_select(0, numbers), labels
 
 
 def part_sizes(rows: int, batch_size: int, *, join_last: bool = False) -> list[int]:

@@ -81,7 +81,7 @@ class Training:
         patience: int | None = None,
         configuration: Mapping[str, Any] | None = None,
     ) -> None:
-        self.architecture, self._loop, self._measure = architecture, loop, measure
+        self.architecture, self.loop, self.measure = architecture, loop, measure
         self.epochs, self.seed, self._evaluate_every = epochs, seed, evaluate_every
         self.metric, self._patience = metric, patience
         self._configuration = json.dumps(configuration, sort_keys=True)
@@ -97,28 +97,43 @@ class Training:
     def advance(self) -> dict[str, float]:
         """Train one epoch and return its losses, its measures if it is one that is measured, and its seconds."""
         started = time.perf_counter()
+        losses = self.loop(self.epoch + 1)
+        measures = self.evaluate() if self.trained(losses, time.perf_counter() - started) else None
+        self.measured(losses, measures)
+        return losses | (measures or {}) | {"seconds": time.perf_counter() - started}
+
+    def trained(self, losses: Mapping[str, float], seconds: float) -> bool:
+        """Note that an epoch has been trained, and its losses; tell whether it is one that is measured.
+
+        ``measured`` has to be called next.
+        """
         self.epoch += 1
-        metrics = self._loop(self.epoch)
-        self.train_seconds = time.perf_counter() - started
-        diverged = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
+        self.train_seconds = seconds
+        diverged = next((name for name, value in losses.items() if not math.isfinite(value)), None)
         if diverged is not None:
-            self.reason = f"{DIVERGED}: {diverged} is {metrics[diverged]} in epoch {self.epoch}"
-        elif self.epoch % self._evaluate_every == 0 or self.epoch >= self.epochs or self._loop.finished:
-            measures = self.evaluate()
-            metrics |= measures
-            self._keep_best(metrics, measures)
-        if not self.done and (self.epoch >= self.epochs or self._loop.finished):
+            self.reason = f"{DIVERGED}: {diverged} is {losses[diverged]} in epoch {self.epoch}"
+            return False
+        return self.epoch % self._evaluate_every == 0 or self._last
+
+    def measured(self, losses: Mapping[str, float], measures: dict[str, float] | None) -> None:
+        """Note the measures of the epoch that was trained, None if it is none that is measured, and whether it ends."""
+        if measures is not None:
+            self._keep_best({**losses, **measures}, measures)
+        if not self.done and self._last:
             self.reason = "epochs" if self.epoch >= self.epochs else CONVERGED
-        return metrics | {"seconds": time.perf_counter() - started}
+
+    @property
+    def _last(self) -> bool:
+        return self.epoch >= self.epochs or self.loop.finished
 
     def evaluate(self) -> dict[str, float]:
         """Measure the current weights."""
         with self.aside():
-            return self._measure(self.architecture.model)
+            return self.measure(self.architecture.model)
 
     def probe(self, cycles: int) -> Probed:
         """Train so many cycles and measure twice, to learn what an epoch takes; afterwards the training is spoilt."""
-        probed, seconds = self._loop.probe(cycles), []
+        probed, seconds = self.loop.probe(cycles), []
         for _ in range(2):  # the first warms up
             started = time.perf_counter()
             self.evaluate()

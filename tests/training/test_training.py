@@ -54,7 +54,7 @@ def test_the_best_weights_are_a_copy(start: Start) -> None:
     assert not equal(states(training), then)
     training.use_best()
     assert equal(states(training), then)
-    training._loop(9)
+    training.loop(9)
     assert equal(training.best.states, then), "training on from the best leaves the copy alone"
 
 
@@ -248,7 +248,7 @@ def test_a_state_that_does_not_fit_is_one_line(
 def test_a_checkpoint_of_other_sizes_is_one_line(start: Start, make: Make, node_of: Callable[..., Any]) -> None:
     node = node_of(AutoEncoder)
     node["arguments"]["code_size"] = 7
-    other = Training(make(AutoEncoder, node=node), start()._loop, start()._measure, epochs=1, seed=0)
+    other = Training(make(AutoEncoder, node=node), start().loop, start().measure, epochs=1, seed=0)
     with pytest.raises(TrainingError, match=r"^it: autoencoder: the checkpoint does not fit.*size mismatch") as error:
         start().load(other.state(), "it")
     assert "\n" not in str(error.value)

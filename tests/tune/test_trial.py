@@ -200,7 +200,7 @@ def test_the_table_is_not_copied(study: Study, data: Prepared) -> None:
     made = trial(study, data)
     made.step()
     assert made._training is not None
-    assert made._training._loop._rows.features.data_ptr() == data.train.features.ctypes.data
+    assert made._training.loop.rows.features.data_ptr() == data.train.features.ctypes.data
 
 
 @pytest.mark.parametrize("name", ["threads", "device"])

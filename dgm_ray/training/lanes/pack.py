@@ -1,13 +1,33 @@
 """A pack: trainings of one shape that advance together."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import torch
+from torch import Tensor, nn
+
+from dgm_ray.training.lanes.noise import Random
+from dgm_ray.training.lanes.stack import Stack
+from dgm_ray.training.loop import schedule
+from dgm_ray.training.rows import part_sizes
 from dgm_ray.training.training import Training, random_states, set_random_states
 
 # From which epoch on a lane was one of how many rows of a stack, and which: what repeating it to the bit needs.
 Places = list[list[int]]
+Run = Callable[[str, Callable[[], Tensor]], Tensor]
+
+
+@runtime_checkable
+class MeasuresLanes(Protocol):
+    """What scores several models at once."""
+
+    def of_lanes(self, model: nn.Module, run: Run, rows: Sequence[int]) -> list[dict[str, float]]:
+        """Return the scores of each of these rows of a stack.
+
+        run: returns what a function of ``model`` gives of every row, (rows, ...); see ``Stack.run``.
+        """
 
 
 class Lane:
@@ -19,7 +39,7 @@ class Lane:
     def __init__(self, start: Callable[[], Training]) -> None:
         self.training = start()
         self.places: Places = []
-        self._random = random_states()
+        self.random = Random(random_states())
 
     def state(self) -> dict[str, Any]:
         """Return all that a checkpoint needs to go on, in a pack or alone."""
@@ -35,29 +55,111 @@ class Lane:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Inside, torch's random state is the lane's."""
-        set_random_states(self._random)
+        set_random_states(self.random.states())
         try:
             yield
         finally:
-            self._random = random_states()
+            self.random.set(random_states())
+
+
+class Together:
+    """An epoch of all lanes of a stack, and their measures. lanes: by their rows."""
+
+    def __init__(
+        self, lanes: Mapping[int, Training], rows: int, random: Mapping[int, Random], *, compiled: bool = False
+    ) -> None:
+        self._lanes = lanes
+        self._stack = Stack(lanes, rows, random, compiled=compiled)
+        loop = self._stack.loop
+        self._sizes = part_sizes(len(loop.rows), loop.batch_size, join_last=loop.join_last)
+        self._empty = self._stack.table.features.new_empty(rows, loop.batch_size, 0)
+
+    def epoch(self, epochs: Mapping[int, int]) -> dict[int, dict[str, float]]:
+        """Train an epoch and return the losses of each lane, by rows, as ``Loop`` does. epochs: their numbers."""
+        self._stack.train()
+        phases = self._stack.loop.phases
+        totals = torch.zeros(len(phases), self._stack.rows, device=self._stack.device)
+        counts = [0] * len(phases)
+        cycles = -(-len(self._stack.table) // self._stack.loop.batch_size)
+        for index, (features, labels) in schedule(phases, self._batches(epochs), cycles, (self._empty, None)):
+            totals[index].add_(self._stack.step(index, features, labels), alpha=features.shape[1])
+            counts[index] += features.shape[1]
+        found = totals.tolist()
+        return {
+            row: {
+                f"{phase.name}_loss": found[index][row] / counts[index]
+                for index, phase in enumerate(phases)
+                if counts[index]
+            }
+            for row in epochs
+        }
+
+    def measures(self, rows: Sequence[int]) -> dict[int, dict[str, float]]:
+        """Return the measures of lanes, by their rows."""
+        first = next(iter(self._lanes.values()))
+        if not isinstance(first.measure, MeasuresLanes):
+            return {row: self._lanes[row].evaluate() for row in rows}
+        random = {row: Random.seeded(self._lanes[row].seed) for row in rows}
+
+        def run(name: str, function: Callable[[], Tensor]) -> Tensor:
+            return self._stack.run(name, function, random)
+
+        return dict(zip(rows, first.measure.of_lanes(first.architecture.model, run, rows), strict=True))
+
+    def _batches(self, epochs: Mapping[int, int]) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Yield batches of all rows of the stack, each lane's in its own order."""
+        table, rows = self._stack.table, self._stack.rows
+        own = {row: table.order(self._lanes[row].seed, epoch) for row, epoch in epochs.items()}
+        other = next(iter(own.values()))
+        orders = torch.stack([own[row] if row in own else other for row in range(rows)])  # (rows, rows of the table)
+        start = 0
+        for size in self._sizes:
+            features, labels = table.take(orders[:, start : start + size].reshape(-1))
+            yield features.view(rows, size, -1), None if labels is None else labels.view(rows, size)
+            start += size
 
 
 class Pack:
-    """Trainings of one shape (``shape_of``) that advance together; each is what it would be alone, to rounding.
+    """Trainings of one shape (``key_of``) that advance together; each is what it would be alone, to rounding.
 
     lanes: at least one. rows: of the stack, at least as many; the others compute nothing that is looked at. A lane's
     bits depend on ``rows`` and on which one it has, on nothing else. Lanes are taken out or put in by making another
-    pack of them.
+    pack of them. compiled: by torch.compile. A single row is trained by its own loop.
     """
 
-    def __init__(self, lanes: Sequence[Lane], rows: int | None = None) -> None:
+    def __init__(self, lanes: Sequence[Lane], rows: int | None = None, *, compiled: bool = False) -> None:
         self.lanes = list(lanes)
         self.rows = rows or len(self.lanes)
+        self._compiled = compiled
+        self._together: Together | None = None
+        for row, lane in enumerate(self.lanes):
+            place = [lane.training.epoch + 1, self.rows, row]
+            if (self.rows > 1 or lane.places) and (not lane.places or lane.places[-1][1:] != place[1:]):
+                lane.places.append(place)
 
     def advance(self) -> list[dict[str, float]]:
         """Train an epoch of each lane that has not ended; return what ``Training.advance`` does, {} of the others."""
-        found: list[dict[str, float]] = []
-        for lane in self.lanes:
-            with lane.alone():
-                found.append({} if lane.training.done else lane.training.advance())
-        return found
+        if self.rows == 1:
+            with self.lanes[0].alone():
+                return [{} if lane.training.done else lane.training.advance() for lane in self.lanes]
+        live = {row: lane.training for row, lane in enumerate(self.lanes) if not lane.training.done}
+        if not live:
+            return [{} for _ in self.lanes]
+        started = time.perf_counter()
+        together = self._made()
+        losses = together.epoch({row: one.epoch + 1 for row, one in live.items()})
+        took = (time.perf_counter() - started) / len(live)
+        due = [row for row, one in live.items() if one.trained(losses[row], took)]
+        measures = together.measures(due) if due else {}
+        for row, one in live.items():
+            one.measured(losses[row], measures[row] if row in measures else None)
+        took = (time.perf_counter() - started) / len(live)
+        found = {row: losses[row] | (measures[row] if row in measures else {}) | {"seconds": took} for row in live}
+        return [found[row] if row in found else {} for row in range(len(self.lanes))]
+
+    def _made(self) -> Together:
+        if self._together is None:
+            trainings = {row: lane.training for row, lane in enumerate(self.lanes)}
+            random = {row: lane.random for row, lane in enumerate(self.lanes)}
+            self._together = Together(trainings, self.rows, random, compiled=self._compiled)
+        return self._together

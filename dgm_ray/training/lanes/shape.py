@@ -6,7 +6,7 @@ What an optimizer has as numbers is one as well. All else, from the sizes of lay
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -28,18 +28,24 @@ class Shape:
     reason: str = ""
 
 
-class StackedModule(nn.Module):
-    """All that a step of a training computes with: the model, and the layer that fills missing cells, if it is one."""
+class Whole(nn.Module):
+    """All that a training computes with: the model, and the layer that fills missing cells, if it is one.
+
+    It is called with a function of nothing, so that torch can put other tensors in while the function runs.
+    """
 
     def __init__(self, model: nn.Module, fill: Any) -> None:
         super().__init__()
         self.model = model
         self.fill = fill if isinstance(fill, nn.Module) else None
 
+    def forward(self, function: Callable[[], Any]) -> Any:
+        return function()
+
 
 def key_of(architecture: Architecture, batch_size: int, *more: Any) -> str:
     """Return what must be equal of two trainings' architectures (on the CPU), batch sizes and of what else is given."""
-    whole = StackedModule(architecture.model, architecture.fill)
+    whole = Whole(architecture.model, architecture.fill)
     names = {id(parameter): name for name, parameter in whole.named_parameters()}
     modules = [(name, _module(one)) for name, one in whole.named_modules()]
     tensors = [(name, tuple(one.shape), str(one.dtype), one.requires_grad) for name, one in whole.named_parameters()]
