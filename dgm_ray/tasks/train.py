@@ -34,7 +34,7 @@ from dgm_ray.tasks.arrays import read_scaler
 from dgm_ray.tasks.trained import device_of
 from dgm_ray.tasks.training_task import TrainingTask
 from dgm_ray.training import WORKERS, Averaging, Loop, Part, Rows, TensorRows, Training, check_split, sample_of, split
-from dgm_ray.training.lanes import Shape, key_of
+from dgm_ray.training.lanes import AsLane, Shape, key_of
 from dgm_ray.training.training import Measure
 
 
@@ -58,6 +58,8 @@ class TrainTask(TrainingTask):
     evaluate_every: epochs between two measures.
     checkpoints, logs: files to write; none by default.
     device: "auto" takes a GPU if there is one. threads: of the processor, for one training.
+    lanes: compute as one of several that train together, as a study did, which writes this: from which epoch on, of
+        how many, and which. The result is that of training alone, but for rounding.
     """
 
     model: Callable[..., Any]
@@ -69,6 +71,7 @@ class TrainTask(TrainingTask):
     metadata: Path | None = None
     scale_transform: Path | None = None
     imputation: Node = None
+    lanes: list[tuple[PositiveInt, PositiveInt, NonNegativeInt]] | None = None
 
     @property
     def label(self) -> str:
@@ -115,7 +118,13 @@ class TrainTask(TrainingTask):
         )
         epochs = loop if part is None or part.alone else Averaging(loop, device, part.workers)
         measure = self._judge(architecture, seen) if part is None or part.rank == 0 else _nothing
-        return self.training(architecture, epochs, measure, seed, configuration)
+        training = self.training(architecture, epochs, measure, seed, configuration)
+        if self.lanes is None or part is not None:
+            return training
+        for index, (_, rows, row) in enumerate(self.lanes):
+            if row >= rows:
+                raise ConfigurationError(f"lanes.{index}.2", f"should be below {rows}, the number of lanes", row)
+        return AsLane.of(training, self.lanes)
 
     def assemble(
         self, metadata: Metadata, means_and_modes: NDArray[Any], scaler: MinMaxScaler | None = None

@@ -143,7 +143,8 @@ class TrainingTask(ABC):
             return replace(self, seed=seed).start(data, own)
 
         assert self.seed is not None
-        return Repeats(partial(begin, seed) for seed in range(self.seed, self.seed + seeds))
+        starts = [partial(begin, seed) for seed in range(self.seed, self.seed + seeds)]
+        return Repeats(starts, together=not self.shape(data).reason)
 
     def seeded(self, metadata: Metadata) -> bool:
         """Tell whether another seed gives another result."""

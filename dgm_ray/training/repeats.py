@@ -1,14 +1,14 @@
 """One configuration trained with several seeds: what is reported is their mean, and how much they differ."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dgm_ray.errors import TrainingError
-from dgm_ray.training.training import DIVERGED, Best, Training, random_states, set_random_states
+from dgm_ray.training.lanes import Lane, Pack
+from dgm_ray.training.training import DIVERGED, Best, Training
 
 
 def mean_and_std(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -27,17 +27,16 @@ def mean_and_std(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 class Repeats:
     """Train with several seeds, an epoch of each at a time; a trial uses it as it does a ``Training``.
 
-    starts: of each seed; what starts a training leaves torch's random state as the training needs it. Each has that
-    state to itself, and its own best weights, and ends when it would end alone: it reaches the same figures, to the
-    bit. Until all have ended, one that has stands with its last figures. One that diverges ends all.
+    starts: of each seed; what starts a training leaves torch's random state as the training needs it. together: train
+    them as lanes of one pack; else one after the other. Each has its own best weights, and ends when it would end
+    alone. Until all have ended, one that has stands with its last figures. One that diverges ends all.
     """
 
-    def __init__(self, starts: Iterable[Callable[[], Training]]) -> None:
-        self._trainings: list[Training] = []
-        self._random: list[dict[str, Any]] = []
-        for start in starts:
-            self._trainings.append(start())
-            self._random.append(random_states())
+    def __init__(self, starts: Iterable[Callable[[], Training]], *, together: bool = False) -> None:
+        self.lanes = [Lane(start) for start in starts]
+        self._trainings = [lane.training for lane in self.lanes]
+        self._together = together
+        self._packs: list[Pack] = []
         self._last: list[dict[str, float]] = [{} for _ in self._trainings]
         self.train_seconds = 0.0  # of the last epoch of a seed, the mean
 
@@ -75,7 +74,7 @@ class Repeats:
 
     @property
     def by_seed(self) -> list[dict[str, Any]]:
-        """Return of each seed that has a best epoch this epoch, the metric and the measures in it, and its epochs."""
+        """Return of each seed that has a best epoch: it, its metric and measures, all epochs, and places as a lane."""
         return [
             {
                 "seed": one.seed,
@@ -83,25 +82,28 @@ class Repeats:
                 "best_epoch": one.best.epoch,
                 "score": one.best.metric,
                 "measures": one.best.measures,
+                **({"lanes": lane.places} if lane.places else {}),
             }
-            for one in self._trainings
+            for lane, one in zip(self.lanes, self._trainings, strict=True)
             if one.best
         ]
 
     def advance(self) -> dict[str, float]:
         """Train one epoch of each seed that has not ended; return the means, the deviations and all the seconds."""
-        rows, seconds, trained = [], 0.0, []
-        for index, one in enumerate(self._trainings):
-            if one.done:
-                rows.append(self._last[index])
-                continue
-            with self._alone(index):
-                figures = one.advance()
-            seconds += figures.pop("seconds")
-            trained.append(one.train_seconds)
-            self._last[index] |= figures
-            rows.append(figures)
-        self.train_seconds = float(np.mean(trained))
+        if not self._packs:
+            groups = [self.lanes] if self._together else [[lane] for lane in self.lanes]
+            self._packs = [Pack(group) for group in groups]
+        return self.after([figures for pack in self._packs for figures in pack.advance()])
+
+    def after(self, found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """Return what ``advance`` does. found: what an epoch of each seed gave, {} of one that had ended before."""
+        seconds = sum(figures["seconds"] for figures in found if figures)
+        trained = [one.train_seconds for one, figures in zip(self._trainings, found, strict=True) if figures]
+        self.train_seconds, rows = float(np.mean(trained)), []
+        for last, figures in zip(self._last, found, strict=True):
+            own = {name: value for name, value in figures.items() if name != "seconds"}
+            last |= own
+            rows.append(own if figures else last)
         return mean_and_std(rows) | {"seconds": seconds}
 
     def state(self) -> dict[str, Any]:
@@ -109,10 +111,7 @@ class Repeats:
 
         Above are the weights of the seed that is best, as in any checkpoint, with the figures of all.
         """
-        states = []
-        for index, one in enumerate(self._trainings):
-            with self._alone(index):
-                states.append(one.state())
+        states = [lane.state() for lane in self.lanes]
         first = min(states, key=lambda one: one["best_metric"] if "best_metric" in one else math.inf)
         above = {name: part for name, part in first.items() if not name.startswith("best_")}
         above |= {"epoch": self.epoch, "reason": self.reason} | (self.best.state() if self.best else {})
@@ -123,16 +122,7 @@ class Repeats:
         states = state["seeds"] if "seeds" in state else [state]
         if len(states) != len(self._trainings):
             raise TrainingError(place, f"should be of {len(self._trainings)} seeds, not of {len(states)}")
-        for index, (one, own) in enumerate(zip(self._trainings, states, strict=True)):
-            with self._alone(index):
-                one.load(own, f"{place}: seed {one.seed}")
+        for lane, own in zip(self.lanes, states, strict=True):
+            lane.load(own, f"{place}: seed {lane.training.seed}")
+        self._packs = []  # they have what the trainings had before
         self._last = [dict(one) for one in state["figures"]]
-
-    @contextmanager
-    def _alone(self, index: int) -> Iterator[None]:
-        """Give a training torch's random state as it left it."""
-        set_random_states(self._random[index])
-        try:
-            yield
-        finally:
-            self._random[index] = random_states()

@@ -27,6 +27,7 @@ _DECIDED = {
     "device": "tune.resources",
     "checkpoints": "the study",
     "logs": "the study",
+    "lanes": "tune.lanes",
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from dgm_ray.models import Probed
 from dgm_ray.training.lanes.noise import Random
 from dgm_ray.training.lanes.stack import Stack
 from dgm_ray.training.loop import schedule
@@ -68,7 +69,7 @@ class Together:
     def __init__(
         self, lanes: Mapping[int, Training], rows: int, random: Mapping[int, Random], *, compiled: bool = False
     ) -> None:
-        self._lanes = lanes
+        self._lanes, self._measure = lanes, next(iter(lanes.values())).measure
         self._stack = Stack(lanes, rows, random, compiled=compiled)
         loop = self._stack.loop
         self._sizes = part_sizes(len(loop.rows), loop.batch_size, join_last=loop.join_last)
@@ -96,15 +97,14 @@ class Together:
 
     def measures(self, rows: Sequence[int]) -> dict[int, dict[str, float]]:
         """Return the measures of lanes, by their rows."""
-        first = next(iter(self._lanes.values()))
-        if not isinstance(first.measure, MeasuresLanes):
+        if not isinstance(self._measure, MeasuresLanes):
             return {row: self._lanes[row].evaluate() for row in rows}
         random = {row: Random.seeded(self._lanes[row].seed) for row in rows}
 
         def run(name: str, function: Callable[[], Tensor]) -> Tensor:
             return self._stack.run(name, function, random)
 
-        return dict(zip(rows, first.measure.of_lanes(first.architecture.model, run, rows), strict=True))
+        return dict(zip(rows, self._measure.of_lanes(self._stack.model, run, rows), strict=True))
 
     def _batches(self, epochs: Mapping[int, int]) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Yield batches of all rows of the stack, each lane's in its own order."""
@@ -163,3 +163,59 @@ class Pack:
             random = {row: lane.random for row, lane in enumerate(self.lanes)}
             self._together = Together(trainings, self.rows, random, compiled=self._compiled)
         return self._together
+
+
+class AsLane:
+    """The loop and the measure of a training that computes as it did as a lane, to the bit.
+
+    places: as ``Lane.places``. The other rows of the stacks have its own weights.
+    """
+
+    finished = False
+
+    def __init__(self, training: Training, places: Sequence[Sequence[int]]) -> None:
+        self._training, self._places = training, places
+        self._alone, self._measure = training.loop, training.measure
+        self._random = Random(random_states())
+
+    @classmethod
+    def of(cls, training: Training, places: Sequence[Sequence[int]]) -> Training:
+        """Return the training, which is changed, with this loop and this measure."""
+        made = cls(training, places)
+        training.loop, training.measure = made, made.measure
+        return training
+
+    def __call__(self, epoch: int) -> dict[str, float]:
+        rows, row = self._place(epoch)
+        if rows == 1:
+            return self._alone(epoch)
+        self._random.set(random_states())
+        losses = self._together(rows, row).epoch({row: epoch})[row]
+        set_random_states(self._random.states())
+        return losses
+
+    def measure(self, model: nn.Module) -> dict[str, float]:
+        rows, row = self._place(self._training.epoch)
+        return self._measure(model) if rows == 1 else self._together(rows, row).measures([row])[row]
+
+    def probe(self, cycles: int) -> Probed:
+        return self._alone.probe(cycles)
+
+    def _place(self, epoch: int) -> tuple[int, int]:
+        passed = [place for place in self._places if place[0] <= max(epoch, 1)]
+        return (passed[-1][1], passed[-1][2]) if passed else (1, 0)
+
+    def _together(self, rows: int, row: int) -> Together:
+        """Return a new stack: since the last epoch, a checkpoint may have been loaded."""
+        with self._plainly():
+            return Together({row: self._training}, rows, {row: self._random})
+
+    @contextmanager
+    def _plainly(self) -> Iterator[None]:
+        """Inside, the training has its own loop and measure, of which a stack is made."""
+        given = self._training.loop, self._training.measure
+        self._training.loop, self._training.measure = self._alone, self._measure
+        try:
+            yield
+        finally:
+            self._training.loop, self._training.measure = given

@@ -55,14 +55,14 @@ class Stack:
         self, lanes: Mapping[int, Training], rows: int, random: Mapping[int, Random], *, compiled: bool = False
     ) -> None:
         self.rows, self.random, self._compiled = rows, random, compiled
-        self._first = next(iter(lanes.values()))
-        loop = self._first.loop
+        first = next(iter(lanes.values()))
+        self.model, loop = first.architecture.model, first.loop
         assert isinstance(loop, Loop)
         assert isinstance(loop.rows, TensorRows)
         self.loop, self.table, self.device = loop, loop.rows, loop.rows.device
         wholes = {row: Whole(one.architecture.model, one.architecture.fill) for row, one in lanes.items()}
         self._base = next(iter(wholes.values()))
-        key = key_of(self._first.architecture, loop.batch_size, loop.imputation is None)
+        key = key_of(first.architecture, loop.batch_size, loop.imputation is None)
         self._known = _KNOWN.setdefault((key, self.device), Known())
         self._noise: dict[Any, Noise] = {}
         self._reach = self._reached()
