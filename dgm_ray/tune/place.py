@@ -15,7 +15,7 @@ from dgm_ray.training import write_json
 from dgm_ray.training.storage import UNREACHABLE, Mirror, below, check_writable, is_uri
 
 # What a study that is resumed may have otherwise; all else decides what its trials are.
-FREE = ("samples", "concurrent", "time_budget", "stop", "max_failures", "keep", "resources", "mlflow")
+FREE = ("samples", "concurrent", "time_budget", "stop", "max_failures", "keep", "resources", "mlflow", "lanes", "compile")
 SHOWN = 3  # differences
 MODELS = "models"
 
