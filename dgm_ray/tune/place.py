@@ -15,7 +15,8 @@ from dgm_ray.training import write_json
 from dgm_ray.training.storage import UNREACHABLE, Mirror, below, check_writable, is_uri
 
 # What a study that is resumed may have otherwise; all else decides what its trials are.
-FREE = ("samples", "concurrent", "time_budget", "stop", "max_failures", "keep", "resources", "mlflow", "lanes", "compile")
+_ENDS = ("samples", "time_budget", "stop", "max_failures", "keep")
+FREE = (*_ENDS, "concurrent", "resources", "lanes", "compile", "mlflow")
 SHOWN = 3  # differences
 MODELS = "models"
 

@@ -193,7 +193,9 @@ def test_a_trial_goes_on_from_anothers_weights_with_its_own_values(
     training = bad._progress.training
     assert training is not None
     assert good._progress.training is not None
-    weights = [module.state_dict() for module in (training.architecture.model, good._progress.training.architecture.model)]
+    weights = [
+        module.state_dict() for module in (training.architecture.model, good._progress.training.architecture.model)
+    ]
     assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
     (group,) = training.architecture.components["autoencoder_optimizer"].param_groups
     assert group["lr"] == 0.02

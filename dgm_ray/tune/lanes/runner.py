@@ -83,7 +83,8 @@ class Runner:
         say: Callable[[str], None],
     ) -> None:
         self._experiment, self._proposals, self._scheduler = experiment, proposals, scheduler
-        self._callbacks, self._stopper, self._limits = CallbackList(list(callbacks)), experiment.stopper or NoopStopper(), limits
+        self._callbacks, self._limits = CallbackList(list(callbacks)), limits
+        self._stopper = experiment.stopper or NoopStopper()
         self._shape_of, self._start, self._say = shape, start, say
         self._trials: list[RayTrial] = []  # that were begun, or had been when the study was stopped
         self._waiting: Waiting[RayTrial] = Waiting()

@@ -96,7 +96,7 @@ class Worker:
 
     def ready(self) -> None:
         """Import what training needs: the process is there when this returns."""
-        import dgm_ray.tune.study
+        import dgm_ray.tune.study  # noqa: F401
 
         if self._gpu and not self._taken:
             take_gpu(self._gpu)
