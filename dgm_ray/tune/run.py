@@ -194,7 +194,12 @@ def _fit(
     patience = Patience(settings.stop, lambda trial: outcome(trial).score) if settings.stop else None
     resources = placed(settings.resources)
     trainable = tune.with_parameters(
-        Trial, plan=study.plan, table=shared.for_trials, gpu=resources.gpu, workers=resources.workers
+        Trial,
+        plan=study.plan,
+        table=shared.for_trials,
+        gpu=resources.gpu,
+        workers=resources.workers,
+        together=study.together(shared.data),
     )
     trainable = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles(resources)))
     callbacks = [watch, tracking, shown, collector, *([patience] if patience else [])]

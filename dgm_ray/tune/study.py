@@ -178,6 +178,10 @@ class Study:
             dead.append("tune.seeds (nothing is drawn by seed, so each gives the same)")
         return Rehearsal(min(counts), max(counts), dead)
 
+    def together(self, data: Prepared) -> bool:
+        """Tell whether the seeds of a trial are trained as lanes of one pack: if there are several, and all can be."""
+        return self.settings.seeds > 1 and not any(task.shape(data).reason for task in self._corners)
+
     def seeded(self, metadata: Metadata) -> bool:
         """Tell whether a trial of the study gives another result with another seed. Raises as ``rehearse``."""
         with _placed(self.place):

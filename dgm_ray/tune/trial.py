@@ -37,12 +37,20 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     """
 
     def setup(
-        self, config: dict[str, Any], plan: Plan, table: Callable[[], Prepared], gpu: float = 0.0, workers: int = 1
+        self,
+        config: dict[str, Any],
+        plan: Plan,
+        table: Callable[[], Prepared],
+        gpu: float = 0.0,
+        workers: int = 1,
+        together: bool = False,
     ) -> None:
         """Called by Ray once per process, with what all trials share: the plan, and the table in shared memory.
 
         table: returns it. workers: that train a trial. gpu: the share of a GPU that each of them is started with.
+        together: train the seeds of a trial as lanes.
         """
+        self._together = together
         self._plan, self._table, self._data, self._gpu, self._workers = plan, table, table(), gpu, workers
         self._team: Team | None = None
         self.reset_config(config)
@@ -109,7 +117,8 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             if self._workers > 1:
                 self._training = self._gathered().start(task, configuration)
             elif self._plan.seeds > 1:
-                self._training = task.repeats(self._plan.seeds, self._data, configuration)
+                seeds = self._plan.seeds
+                self._training = task.repeats(seeds, self._data, configuration, together=self._together)
             else:
                 self._training = task.start(self._data, configuration)
         return self._training
