@@ -10,6 +10,8 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,13 +20,16 @@ from unittest.mock import MagicMock
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from dgm_ray.cli import app
 from dgm_ray.errors import ConfigurationError, StudyError
+from dgm_ray.evaluation.final_report import FinalReport
 from dgm_ray.tasks.lines import Lines
 from dgm_ray.tune.observer import Publisher
 from dgm_ray.tune.outcomes import Outcome
+from dgm_ray.tune.run import Found, dispensable, log_found
 from dgm_ray.tune.settings import BestTrials, MLflow
 from dgm_ray.tune.tracking import sender
 from dgm_ray.tune.tracking import tracker as tracking
@@ -455,6 +460,23 @@ def test_a_trial_whose_process_did_not_come_up_has_a_run() -> None:
     tracker.log_text.assert_called_once_with('{\n  "task": "T"\n}', "configuration.json", "a")
     (closed,) = tracker.close_trial.call_args.args
     assert (closed.trial_id, closed.status) == ("a", "failed")
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_model_that_could_not_be_written_ends_no_study(tmp_path: Path, written: bool) -> None:
+    console, tracker, folder = Console(file=StringIO(), width=40), MagicMock(), tmp_path / "trial_0001"
+    with dispensable("models/", console):
+        if written:
+            folder.mkdir()
+        else:
+            raise OSError(28, "No space left on device")
+    said = "" if written else "warning: models/ could not be written (OSError: [Errno 28] No space left on device)\n"
+    assert console.file.getvalue() == said  # type: ignore[attr-defined]
+    there = MagicMock(model=lambda number: folder)
+    one = replace(outcome("a"), checkpoint="checkpoint_1")
+    log_found(tracker, MagicMock(settings=MagicMock(keep=1)), there, Found([one], {}, FinalReport(), 0))
+    assert tracker.log_model.called == written
+    assert tracker.log_file.call_args_list[0].args[1:] == ("a", "checkpoint")
 
 
 def test_a_study_that_did_not_begin_writes_nothing(offline: None, tmp_path: Path) -> None:
