@@ -34,7 +34,7 @@ from dgm_ray.tune.settings import BestTrials, MLflow
 from dgm_ray.tune.tracking import sender
 from dgm_ray.tune.tracking import tracker as tracking
 from dgm_ray.tune.tracking.address import check_uri
-from dgm_ray.tune.tracking.delivery import Busy, Delivery
+from dgm_ray.tune.tracking.delivery import Busy, Delivery, passing
 from dgm_ray.tune.tracking.environment import environment
 from dgm_ray.tune.tracking.history import history_of
 from dgm_ray.tune.tracking.outbox import REQUESTS, SENT, Outbox, Sent, requests_of, without_password
@@ -252,6 +252,44 @@ def test_what_is_refused_is_left_out_and_named(offline: None, tmp_path: Path) ->
     tracker.settle(1.0)
     assert tracker.problem == "it refused 2 requests, the first with RefusedError: this parameter will not do"
     assert tracker.kept == 0
+
+
+def test_a_study_whose_run_is_refused_is_kept(offline: None, tmp_path: Path) -> None:
+    write_study(tmp_path / "s")
+
+    def refuse(name: str) -> None:
+        if name == "search_runs":
+            raise RefusedError("not now")
+
+    client = FakeMLflow()
+    client.fail = refuse
+    one = delivery(tmp_path / "s", client)
+    count = one.left
+    with pytest.raises(RefusedError):
+        one.deliver()
+    assert (one.left, one.sent.refused) == (count, 0)
+    client.fail = lambda name: None
+    assert one.deliver() == count
+    assert (one.left, one.sent.refused) == (0, 0)
+    assert steps(client.by_name()["s 002"]) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "later"),
+    [
+        (404, '{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such run"}', False),
+        (404, "<html>no such page</html>", True),
+        (200, "<html>log in</html>", True),
+        (503, "", True),
+    ],
+)
+def test_what_a_proxy_answers_is_no_refusal(status: int, text: str, later: bool) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.rest_utils import verify_rest_response
+
+    with pytest.raises(MlflowException) as caught:
+        verify_rest_response(SimpleNamespace(status_code=status, text=text), "/api/2.0/mlflow/runs/create")
+    assert passing(caught.value) == later
 
 
 def test_the_best_get_their_runs_at_the_end(offline: None, tmp_path: Path) -> None:
