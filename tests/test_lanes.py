@@ -24,7 +24,7 @@ def test_lanes_are_what_they_are_alone(name: str) -> None:
     study = NETWORKS[name]
     data = study.prepare()
     by_shape: dict[str, list[TrainingTask]] = {}
-    for task in study._corners:
+    for task in study.corners:
         shape = task.shape(data)
         assert shape.reason == ""
         by_shape.setdefault(shape.key, []).append(task)
