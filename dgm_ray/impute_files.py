@@ -24,7 +24,7 @@ from dgm_ray.data.user_files import (
 from dgm_ray.errors import ConfigurationError, DataError, ImputerError, nearest
 from dgm_ray.estimator import Imputer
 from dgm_ray.space import read_file
-from dgm_ray.tasks.exported import TABLE
+from dgm_ray.tasks.model_folder import TABLE
 from dgm_ray.tasks.progress import steps_shown
 from dgm_ray.training import atomic, read_checkpoint, write_checkpoint
 

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,11 @@ class Split:
     def missing_mask(self) -> NDArray[np.bool_]:
         """True where missing to the model, (rows, num_features)."""
         return np.isnan(self.features)
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """Return some of the rows, by their places."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: array[rows] for name, array in arrays.items() if array is not None})
 
     @cached_property
     def incomplete(self) -> NDArray[np.bool_]:
@@ -98,6 +103,13 @@ class Prepared:
     test: Scored | None
     means_and_modes: NDArray[np.float32]
     encoder: FrameEncoder | None = None
+
+    def sample(self, rows: int) -> "Prepared":
+        """Return so many rows of each part at most, to try something out: those to judge by have hidden cells first."""
+        hidden = self.validation.hidden_mask.any(axis=1)
+        judged = np.argsort(~hidden, kind="stable")[:rows]
+        train = self.train.take(np.arange(min(rows, self.train.rows)))
+        return replace(self, train=train, validation=self.validation.take(judged), test=None)
 
     def content_hash(self) -> str:
         """Return the SHA-256 of all of this, in hexadecimal: equal hashes, equal data, splits and masks."""

@@ -1,12 +1,6 @@
 """A trained model as a folder, and as an object that completes a user's rows and draws new ones.
 
-Neither Ray nor MLflow is needed to use it, and nothing is unpickled. In the folder are
-
-    configuration.json    what trained it
-    table.json            the columns of its table, their scaling, means and modes, a few rows as an example
-    weights.pt            its best weights
-    script.py             how to use it
-    model.json            versions, the best epoch's figures, and the SHA-256 of the first three
+Neither Ray nor MLflow is needed to use it, and nothing is unpickled. ``model_folder`` says what is in the folder.
 """
 
 import hashlib
@@ -31,6 +25,7 @@ from dgm_ray.evaluation import Floats, draw_rows, impute_rows, sample_rows
 from dgm_ray.models import Architecture, Imputes, Samples
 from dgm_ray.registry import TASKS, call, check_keys
 from dgm_ray.tasks import train, train_imputer  # noqa: F401 (registers what can train)
+from dgm_ray.tasks.model_folder import CONFIGURATION, MODEL, SCRIPT, TABLE, WEIGHTS
 from dgm_ray.tasks.trained import Device, device_of
 from dgm_ray.tasks.training_task import TrainingTask
 from dgm_ray.training import load_states, modules_of, read_checkpoint, write_checkpoint, write_json, write_text
@@ -39,13 +34,6 @@ from dgm_ray.training.checkpoints import copy_states
 if TYPE_CHECKING:
     import pandas as pd
 
-CONFIGURATION, TABLE, WEIGHTS, SCRIPT, MODEL = (
-    "configuration.json",
-    "table.json",
-    "weights.pt",
-    "script.py",
-    "model.json",
-)
 CHECKED = (CONFIGURATION, TABLE, WEIGHTS)
 FORMAT = 1
 # What belongs to the table or to the run that a configuration was made for.

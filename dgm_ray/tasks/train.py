@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -33,8 +34,20 @@ from dgm_ray.space import read_file
 from dgm_ray.tasks.arrays import read_scaler
 from dgm_ray.tasks.trained import device_of
 from dgm_ray.tasks.training_task import TrainingTask
-from dgm_ray.training import WORKERS, Averaging, Loop, Part, Rows, TensorRows, Training, check_split, sample_of, split
-from dgm_ray.training.lanes import AsLane, Shape, key_of
+from dgm_ray.training import (
+    WORKERS,
+    Averaging,
+    Loop,
+    Part,
+    Repeats,
+    Rows,
+    TensorRows,
+    Training,
+    check_split,
+    sample_of,
+    split,
+)
+from dgm_ray.training.lanes import AsLane, Shape, key_of, why_alone
 from dgm_ray.training.training import Measure
 
 
@@ -156,10 +169,17 @@ class TrainTask(TrainingTask):
     def shape(self, data: Prepared) -> Shape:
         if isinstance(data.train, Streamed):
             return Shape("", "its rows are streamed")
+        on_cpu = replace(self, device="cpu", epochs=1, evaluate_every=1, patience=None, lanes=None)
         with torch.random.fork_rng(devices=[]):
-            on_cpu = replace(self, device="cpu")
             architecture = on_cpu.assemble(data.metadata, data.means_and_modes, data.scaler)
-        return Shape(key_of(architecture, self.batch_size, self.imputation is None))
+        key = key_of(architecture, self.batch_size, self.imputation is None)
+        taken = sum(phase.steps for phase in architecture.phases if phase.takes_data)
+        few = data.sample(max(1, taken) * self.batch_size)
+        return Shape(key, why_alone(architecture, lambda seed: replace(on_cpu, seed=seed).start(few)))
+
+    def repeats(self, seeds: int, data: Prepared, configuration: Mapping[str, Any], *, together: bool) -> Repeats:
+        each = replace(self, lanes=None)  # they are lanes already
+        return TrainingTask.repeats(each, seeds, data, configuration, together=together)
 
     def _check_batch(self, workers: int) -> None:
         if workers > self.batch_size:
@@ -269,19 +289,25 @@ for _name, _model in {**{f"Train{model.__name__}": model for model in MODELS}, *
     TASKS.register(train_task(_model, _name))
 
 
+_ON_DEVICE: WeakKeyDictionary[Any, dict[Any, TensorRows]] = WeakKeyDictionary()  # by the rows of which it is a copy
+
+
 def _rows(data: Prepared, device: torch.device, *, conditional: bool) -> Rows:
-    """Return the training rows, with their labels if the model takes them."""
+    """Return the training rows, with their labels if the model takes them; the same for all trainings of a process."""
     train, classes = data.train, data.metadata.num_classes
     if isinstance(train, Streamed):
         if conditional and train.labels is None:
             class_numbers(None, classes, "data: labels")
         rows: Rows = train.open(device, classes if conditional else None)
         return rows
-    features, labels = _tensor(train.features).to(device), None
-    if conditional:
-        numbers = class_numbers(train.labels, classes, "data: labels")
-        labels = torch.as_tensor(numbers, dtype=torch.float32, device=device)
-    return TensorRows(features, labels)
+    there = _ON_DEVICE.setdefault(train, {})
+    if (device, conditional) not in there:
+        features, labels = _tensor(train.features).to(device), None
+        if conditional:
+            numbers = class_numbers(train.labels, classes, "data: labels")
+            labels = torch.as_tensor(numbers, dtype=torch.float32, device=device)
+        there[device, conditional] = TensorRows(features, labels)
+    return there[device, conditional]
 
 
 def _tensor(array: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:

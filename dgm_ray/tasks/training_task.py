@@ -135,8 +135,11 @@ class TrainingTask(ABC):
         """Return what decides whether this training can be a lane beside another on the same data."""
         return Shape("", f"{self.label} is no network")
 
-    def repeats(self, seeds: int, data: Prepared, configuration: Mapping[str, Any]) -> Repeats:
-        """Return the trainings with so many seeds, the task's and those after it, each as ``start`` returns it."""
+    def repeats(self, seeds: int, data: Prepared, configuration: Mapping[str, Any], *, together: bool) -> Repeats:
+        """Return the trainings with so many seeds, the task's and those after it, each as ``start`` returns it.
+
+        together: as lanes, which ``shape`` has to allow.
+        """
 
         def begin(seed: int) -> Training:
             own = {**configuration, "arguments": {**configuration["arguments"], "seed": seed}}
@@ -144,7 +147,7 @@ class TrainingTask(ABC):
 
         assert self.seed is not None
         starts = [partial(begin, seed) for seed in range(self.seed, self.seed + seeds)]
-        return Repeats(starts, together=not self.shape(data).reason)
+        return Repeats(starts, together=together)
 
     def seeded(self, metadata: Metadata) -> bool:
         """Tell whether another seed gives another result."""

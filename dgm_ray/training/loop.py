@@ -91,8 +91,8 @@ class Loop:
         self._model.train()
         totals = [torch.zeros((), device=self.rows.device) for _ in self.phases]
         counts = [0] * len(self.phases)
-        for index, batch in self._steps(epoch):
-            loss = self._step(index, batch)
+        for index, batch in self.steps(epoch):
+            loss = self.step(index, batch)
             totals[index].add_(loss, alpha=batch.rows)
             counts[index] += batch.rows
         return {
@@ -107,11 +107,11 @@ class Loop:
         cycle, seconds = sum(phase.steps for phase in self.phases), []
         if not cycle:
             return Probed(0.0, 0)
-        steps = chain.from_iterable(map(self._steps, count(1)))
+        steps = chain.from_iterable(map(self.steps, count(1)))
         for _ in range(cycles + 1):
             started = time.perf_counter()
             for index, batch in islice(steps, cycle):
-                loss = self._step(index, batch)
+                loss = self.step(index, batch)
             loss.item()  # waits for the device
             seconds.append((time.perf_counter() - started) / cycle)
         rows = iter(repeat(self._empty, self._num_batches))
@@ -123,7 +123,8 @@ class Loop:
     def _num_batches(self) -> int:
         return len(part_sizes(len(self.rows), self.batch_size, join_last=self.join_last))
 
-    def _steps(self, epoch: int) -> Iterator[tuple[int, Batch]]:
+    def steps(self, epoch: int) -> Iterator[tuple[int, Batch]]:
+        """Yield (index of the phase, batch) for an epoch."""
         data = batches(
             self.rows,
             self.batch_size,
@@ -134,7 +135,8 @@ class Loop:
         )
         return schedule(self.phases, data, -(-len(self.rows) // self.batch_size), self._empty)
 
-    def _step(self, index: int, batch: Batch) -> Tensor:
+    def step(self, index: int, batch: Batch) -> Tensor:
+        """Do a step of a phase, and return its loss ()."""
         phase = self.phases[index]
         phase.optimizer.zero_grad()
         loss = phase.loss(batch)

@@ -29,7 +29,7 @@ from dgm_ray.tune.place import Place
 from dgm_ray.tune.report.leaderboard import leaderboard, page_of, winner_of
 from dgm_ray.tune.report.scores import REPEATS
 from dgm_ray.tune.report.standings import write
-from dgm_ray.tune.run import close, command, means_of, print_lines, repeat_line, search
+from dgm_ray.tune.run import command, log_found, means_of, print_lines, repeat_line, search
 from dgm_ray.tune.runs import Journal, Row, Runs
 from dgm_ray.tune.study import Study
 from dgm_ray.tune.tracking.environment import environment
@@ -132,7 +132,8 @@ class Compare:
             tracker.close("FAILED")
             row: Row = {"trials": study.trials, "seconds": time.monotonic() - started, "error": one_line(error)}
         else:
-            close(tracker, study, place, found)
+            log_found(tracker, study, place, found)
+            tracker.close(found.status)
             if found.signal:
                 return {}, found.signal
             ranked = best_first(found.outcomes)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dgm_ray.errors import StudyError
-from dgm_ray.tasks.exported import TABLE
+from dgm_ray.tasks.model_folder import TABLE
 from dgm_ray.training import write_json
 from dgm_ray.training.storage import UNREACHABLE, Mirror, below, check_writable, is_uri
 

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 class Progress:
     """A trial's training, and all figures of it that were not reported yet.
 
-    plan: of its study. lanes: its training, or those with each of its seeds; empty before ``begin`` and after ``fail``.
+    plan: of its study. together: its seeds may be trained as lanes. lanes: its training, or those with each of its seeds; empty before ``begin`` and after ``fail``.
     """
 
-    def __init__(self, plan: Plan, data: Prepared) -> None:
-        self._plan, self._data = plan, data
+    def __init__(self, plan: Plan, data: Prepared, *, together: bool) -> None:
+        self._plan, self._data, self._together = plan, data, together
         self.lanes: list[Lane] = []
         self.training: Training | Repeats | None = None
         self.failure = self._trace = ""
@@ -40,7 +40,7 @@ class Progress:
     ) -> None:
         """Start what a task trains. start: does it in the task's stead. Raises what it raises."""
         if self._plan.seeds > 1:
-            self.training = task.repeats(self._plan.seeds, self._data, configuration)
+            self.training = task.repeats(self._plan.seeds, self._data, configuration, together=self._together)
             self.lanes = self.training.lanes
         else:
             from dgm_ray.training.lanes import Lane

@@ -46,6 +46,8 @@ def repeating(study: Study, one: Outcome, *, streamed: bool = False) -> dict[str
     if best := one.best_seed:
         score, measures = best["score"], best["measures"]
         configuration["arguments"] |= {"seed": best["seed"], "epochs": best["epochs"]}
+        if "lanes" in best:
+            configuration["arguments"] |= {"lanes": best["lanes"]}
     expected: dict[str, Any] = {"best_epoch": one.best_epoch, **measures}
     found = f"{study.plan.metric} {score:.6g} in epoch {one.best_epoch}"
     if streamed:

@@ -36,7 +36,7 @@ from dgm_ray.tune.observer import Observer, Publisher
 from dgm_ray.tune.outcomes import Outcome, best_first, outcome_of
 from dgm_ray.tune.parallel import one_line
 from dgm_ray.tune.patience import Patience, Stopper
-from dgm_ray.tune.place import Place
+from dgm_ray.tune.place import MODELS, Place
 from dgm_ray.tune.proposals import Proposals
 from dgm_ray.tune.report.study_page import write_report
 from dgm_ray.tune.results import (
@@ -110,6 +110,11 @@ class Found:
     report: FinalReport
     signal: int
 
+    @property
+    def status(self) -> str:
+        """How the study's run ends."""
+        return "KILLED" if self.signal else "FINISHED"
+
 
 def run_study(study: Study, data: Prepared, place: Place, console: Console, started: float) -> int:
     """Run a study on the Ray that was started, and write its results.
@@ -122,11 +127,14 @@ def run_study(study: Study, data: Prepared, place: Place, console: Console, star
     settings = study.settings
     tracker = Tracker(place.folder, place.tracking_uri, settings.experiment, place.artifacts, settings.mlflow)
     found = search(study, shared, place, tracker, console)
+    log_found(tracker, study, place, found)  # which is sent while the page is made
     print_summary(console, study.plan, found.outcomes, found.means)
     for winner in best_first(found.outcomes)[:1]:
         print_report(console, found.report, winner.number, place.found(place.imputation))
     write_page(place, console)
-    close(tracker, study, place, found)
+    if place.report.exists():
+        tracker.log_file(place.report)
+    tracker.close(found.status)
     tracker.settle(settings.mlflow.wait)
     place.publish()
     _print_files(console, place, tracker, study.plan.metric, found.outcomes, time.monotonic() - started)
@@ -145,7 +153,7 @@ def search(
 ) -> Found:
     """Run the trials of a study and write what they found.
 
-    tracker: gets all of it; ``close`` and ``settle`` end it. tags: of the study's run, beside its own. lines: print the
+    tracker: gets all of it; ``log_found`` tells it the end. tags: of the study's run, beside its own. lines: print the
     baseline, and one for each trial that ends.
     """
     data = shared.data
@@ -164,7 +172,8 @@ def search(
     write_imputation(place, report)
     write_winner(place, data, report)
     write_scores(place, means, report)
-    write_models(study, data, place, outcomes)
+    with dispensable(f"{MODELS}/", console):
+        write_models(study, data, place, outcomes)
     place.publish()
     return Found(outcomes, means, report, watch.received)
 
@@ -197,7 +206,12 @@ def _fit(
     patience = Patience(settings.stop, lambda trial: outcome(trial).score) if settings.stop else None
     resources = placed(settings.resources)
     trainable = tune.with_parameters(
-        Trial, plan=study.plan, table=shared.for_trials, gpu=resources.gpu, workers=resources.workers
+        Trial,
+        plan=study.plan,
+        table=shared.for_trials,
+        gpu=resources.gpu,
+        workers=resources.workers,
+        together=study.together(shared.data),
     )
     trainable = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles(resources)))
     callbacks: list[tune.Callback] = [watch, tracking, shown, collector, *([patience] if patience else [])]
@@ -280,14 +294,21 @@ def _fit(
 
 
 def write_page(place: Place, console: Console) -> None:
-    """Write the study's page; all else is there without it, so an error is but said."""
+    """Write the study's page."""
     place.report.unlink(missing_ok=True)  # of the study before it was resumed
-    try:
+    with dispensable(place.report.name, console):
         write_report(place)
-    except Exception as error:
-        line = f"warning: there is no {place.report.name} ({one_line(error)})"
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
     place.publish()
+
+
+@contextmanager
+def dispensable(name: str, console: Console) -> Iterator[None]:
+    """Say an error in one line and go on: all else is there without what is written."""
+    try:
+        yield
+    except Exception as error:
+        line = f"warning: {name} could not be written ({one_line(error)})"
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _open(tracker: Tracker, study: Study, data: Prepared, place: Place, more: Mapping[str, str]) -> None:
@@ -304,21 +325,21 @@ def _open(tracker: Tracker, study: Study, data: Prepared, place: Place, more: Ma
         tracker.log_file(path)
 
 
-def close(tracker: Tracker, study: Study, place: Place, found: Found) -> None:
-    """Log what a search found."""
+def log_found(tracker: Tracker, study: Study, place: Place, found: Found) -> None:
+    """Log what a search found; the study's run is still open."""
     ranked = best_first(found.outcomes)
     tracker.log_best(ranked)
     for one in ranked[: study.settings.keep]:
         if one.checkpoint:
             tracker.log_file(place.local(f"{one.checkpoint}/{CHECKPOINT}"), one.trial_id, "checkpoint")
-            tracker.log_model(place.model(one.number), one.trial_id)
-    for path in (place.best, place.table, place.text, place.history, place.imputation, place.report):
+            if place.model(one.number).exists():
+                tracker.log_model(place.model(one.number), one.trial_id)
+    for path in (place.best, place.table, place.text, place.history, place.imputation):
         if path.exists():
             tracker.log_file(path)
     figures = {f"baseline_{name}": value for name, value in found.means.items()} | found.report.metrics()
     figures |= {f"best_{name}": value for name, value in (ranked[0].measures if ranked else {}).items()}
     tracker.log_study(figures, {"status": "interrupted" if found.signal else "completed"})
-    tracker.close("KILLED" if found.signal else "FINISHED")
 
 
 def _print_files(

@@ -94,7 +94,7 @@ class Study:
     @property
     def epochs(self) -> int:
         """The most epochs that a trial can have."""
-        return max(task.epochs for task in self._corners)
+        return max(task.epochs for task in self.corners)
 
     @property
     def trials(self) -> int:
@@ -108,13 +108,13 @@ class Study:
     @property
     def mechanism(self) -> str:
         """The name of what hides cells, "" for files that were masked beforehand."""
-        data = self._corners[0].data
+        data = self.corners[0].data
         return "" if isinstance(data, Files) else type(data.missing).__name__
 
     @property
     def tags(self) -> dict[str, str]:
         """What tells the runs of a study from those of others: model, data, why cells are missing and how many."""
-        data, given = self._corners[0].data, self.plan.template["arguments"]
+        data, given = self.corners[0].data, self.plan.template["arguments"]
         name = given["imputer"]["factory"] if "imputer" in given else self.plan.template["task"].removeprefix("Train")
         tags = {"model": str(name), "mechanism": self.mechanism, "metric": self.settings.metric}
         if isinstance(data, Files):
@@ -133,7 +133,7 @@ class Study:
     @cached_property
     def route(self) -> Route:
         """How the table is read. Raises ConfigurationError if it is to be streamed and cannot be."""
-        return route(self._corners[0], self.settings.data)
+        return route(self.corners[0], self.settings.data)
 
     def prepare(self, data: Prepared | None = None) -> Prepared:
         """Read the table once, split it and hide its cells, and check that every corner of the space fits it.
@@ -141,7 +141,7 @@ class Study:
         data: what others have prepared already.
         """
         streams = data is None and self.route.streams
-        for task in self._corners:
+        for task in self.corners:
             with _placed(self.place):
                 data = data or (streamed(task, self.settings.data) if streams else task.prepare())
                 task.check_data(data)
@@ -159,7 +159,7 @@ class Study:
         """
         counts: list[int] = []
         unused: list[list[str]] = []
-        for task in self._corners:
+        for task in self.corners:
             with _placed(self.place):
                 architecture = task.rehearse(data.metadata)
             if self.settings.resources.workers > 1:
@@ -178,10 +178,14 @@ class Study:
             dead.append("tune.seeds (nothing is drawn by seed, so each gives the same)")
         return Rehearsal(min(counts), max(counts), dead)
 
+    def together(self, data: Prepared) -> bool:
+        """Tell whether the seeds of a trial are trained as lanes of one pack: if there are several, and all can be."""
+        return self.settings.seeds > 1 and not any(task.shape(data).reason for task in self.corners)
+
     def seeded(self, metadata: Metadata) -> bool:
         """Tell whether a trial of the study gives another result with another seed. Raises as ``rehearse``."""
         with _placed(self.place):
-            return any(task.seeded(metadata) for task in self._corners)
+            return any(task.seeded(metadata) for task in self.corners)
 
     def resolved(self) -> dict[str, Any]:
         """Return the settings as plain data, with every default in it."""
@@ -194,7 +198,7 @@ class Study:
         }
 
     @cached_property
-    def _corners(self) -> list[TrainingTask]:
+    def corners(self) -> list[TrainingTask]:
         """The tasks at the corners of the space. Raises ConfigurationError for arguments that do not fit their task."""
         return [self.task(values) for values in corners(self.plan.template)]
 

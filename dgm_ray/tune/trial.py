@@ -36,19 +36,27 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     """
 
     def setup(
-        self, config: dict[str, Any], plan: Plan, table: Callable[[], Prepared], gpu: float = 0.0, workers: int = 1
+        self,
+        config: dict[str, Any],
+        plan: Plan,
+        table: Callable[[], Prepared],
+        gpu: float = 0.0,
+        workers: int = 1,
+        together: bool = False,
     ) -> None:
         """Called by Ray once per process, with what all trials share: the plan, and the table in shared memory.
 
         table: returns it. workers: that train a trial. gpu: the share of a GPU that each of them is started with.
+        together: train the seeds of a trial as lanes.
         """
+        self._together = together
         self._plan, self._table, self._data, self._gpu, self._workers = plan, table, table(), gpu, workers
         self._team: Team | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Called by Ray when this process goes on with another trial."""
-        self._progress, self._saved = Progress(self._plan, self._data), time.monotonic()
+        self._progress, self._saved = Progress(self._plan, self._data, together=self._together), time.monotonic()
         return True
 
     def step(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dgm_ray.data import Prepared
 from dgm_ray.evaluation import can_draw, complete, draw_rows, final_report, impute_rows
 from dgm_ray.evaluation.final_report import FinalReport
 from dgm_ray.registry import TASKS, call
+from dgm_ray.tasks import train, train_imputer  # noqa: F401 (registers them)
 from dgm_ray.training import Training
 
 CPU = torch.device("cpu")

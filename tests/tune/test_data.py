@@ -96,7 +96,7 @@ def test_sizes_are_known_before_reading(large: dict[str, Any], write: Write, tmp
     for name, size in (("t.parquet", 5000 * 3 * 4), ("t.csv", (tmp_path / "t.csv").stat().st_size)):
         kind = "Parquet" if name == "t.parquet" else "Csv"
         large["trial"]["arguments"]["data"]["source"] = {"factory": kind, "arguments": {"path": str(tmp_path / name)}}
-        task = Study.read(write(large))._corners[0]
+        task = Study.read(write(large)).corners[0]
         assert module._table_bytes(task) == size
 
 

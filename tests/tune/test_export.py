@@ -19,11 +19,13 @@ from typer.testing import CliRunner
 import dgm_ray
 from dgm_ray.cli import app
 from dgm_ray.data import Csv, Holdout, Origin
-from dgm_ray.tasks.exported import TABLE, export, task_of
+from dgm_ray.tasks.exported import export, task_of
 from dgm_ray.tasks.imputers import fitting, imputer_configuration
+from dgm_ray.tasks.model_folder import TABLE
 from dgm_ray.training import write_checkpoint, write_json
 from dgm_ray.tune.outcomes import Outcome
 from dgm_ray.tune.settings import MLflow
+from dgm_ray.tune.tracking.model import log_model
 from dgm_ray.tune.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.slow
@@ -111,6 +113,15 @@ def test_pyfunc_completes_rows(logged: Logged, served: Any) -> None:
     done = served.predict(fewer)
     assert list(done) == LEARNED
     assert not done.isna().any(axis=None), "a column that is not there is missing in every row"
+
+
+def test_a_model_that_is_sent_again_is_there_once(logged: Logged, served: Any) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(logged.uri)
+    (found,) = client.search_logged_models([client.get_experiment_by_name("e").experiment_id])
+    assert log_model(client, found.source_run_id, logged.folder) == f"models:/{found.model_id}" == logged.model
+    assert [one.model_id for one in client.search_logged_models([found.experiment_id])] == [found.model_id]
 
 
 def test_pyfunc_draws_rows(logged: Logged, served: Any) -> None:

@@ -63,7 +63,7 @@ def test_costs_of_a_study(study: Study, data: Prepared) -> None:
 
 
 def cost(seconds: float, epochs: int, study: Study) -> Cost:
-    task = study._corners[0]
+    task = study.corners[0]
     return Cost(Structure({}, task), seconds, 5, epochs, parameters=0, optimizer=0, grown=MIB, gpu=None)
 
 

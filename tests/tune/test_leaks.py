@@ -145,7 +145,7 @@ def test_a_comparison_sends_no_test_cell(table: Table, tmp_path: Path, monkeypat
             yield parallel.Outcome(label, "", 0, None, 0.0, work(item))
 
     monkeypatch.setattr(compare, "search", search)
-    monkeypatch.setattr(compare, "close", lambda *given: None)
+    monkeypatch.setattr(compare, "log_found", lambda *given: None)
     monkeypatch.setattr(compare, "Tracker", lambda *given: MagicMock(problem=""))
     monkeypatch.setattr(parallel.Pool, "run", run)
     monkeypatch.setattr("ray.put", lambda value: value)

@@ -10,6 +10,8 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,18 +20,21 @@ from unittest.mock import MagicMock
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from dgm_ray.cli import app
 from dgm_ray.errors import ConfigurationError, StudyError
+from dgm_ray.evaluation.final_report import FinalReport
 from dgm_ray.tasks.lines import Lines
 from dgm_ray.tune.observer import Publisher
 from dgm_ray.tune.outcomes import Outcome
+from dgm_ray.tune.run import Found, dispensable, log_found
 from dgm_ray.tune.settings import BestTrials, MLflow
 from dgm_ray.tune.tracking import sender
 from dgm_ray.tune.tracking import tracker as tracking
 from dgm_ray.tune.tracking.address import check_uri
-from dgm_ray.tune.tracking.delivery import Busy, Delivery
+from dgm_ray.tune.tracking.delivery import Busy, Delivery, passing
 from dgm_ray.tune.tracking.environment import environment
 from dgm_ray.tune.tracking.history import history_of
 from dgm_ray.tune.tracking.outbox import REQUESTS, SENT, Outbox, Sent, requests_of, without_password
@@ -249,6 +254,44 @@ def test_what_is_refused_is_left_out_and_named(offline: None, tmp_path: Path) ->
     assert tracker.kept == 0
 
 
+def test_a_study_whose_run_is_refused_is_kept(offline: None, tmp_path: Path) -> None:
+    write_study(tmp_path / "s")
+
+    def refuse(name: str) -> None:
+        if name == "search_runs":
+            raise RefusedError("not now")
+
+    client = FakeMLflow()
+    client.fail = refuse
+    one = delivery(tmp_path / "s", client)
+    count = one.left
+    with pytest.raises(RefusedError):
+        one.deliver()
+    assert (one.left, one.sent.refused) == (count, 0)
+    client.fail = lambda name: None
+    assert one.deliver() == count
+    assert (one.left, one.sent.refused) == (0, 0)
+    assert steps(client.by_name()["s 002"]) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "later"),
+    [
+        (404, '{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such run"}', False),
+        (404, "<html>no such page</html>", True),
+        (200, "<html>log in</html>", True),
+        (503, "", True),
+    ],
+)
+def test_what_a_proxy_answers_is_no_refusal(status: int, text: str, later: bool) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.rest_utils import verify_rest_response
+
+    with pytest.raises(MlflowException) as caught:
+        verify_rest_response(SimpleNamespace(status_code=status, text=text), "/api/2.0/mlflow/runs/create")
+    assert passing(caught.value) == later
+
+
 def test_the_best_get_their_runs_at_the_end(offline: None, tmp_path: Path) -> None:
     write_study(tmp_path / "all")
     write_study(tmp_path / "best", log=BestTrials(2))
@@ -455,6 +498,23 @@ def test_a_trial_whose_process_did_not_come_up_has_a_run() -> None:
     tracker.log_text.assert_called_once_with('{\n  "task": "T"\n}', "configuration.json", "a")
     (closed,) = tracker.close_trial.call_args.args
     assert (closed.trial_id, closed.status) == ("a", "failed")
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_model_that_could_not_be_written_ends_no_study(tmp_path: Path, written: bool) -> None:
+    console, tracker, folder = Console(file=StringIO(), width=40), MagicMock(), tmp_path / "trial_0001"
+    with dispensable("models/", console):
+        if written:
+            folder.mkdir()
+        else:
+            raise OSError(28, "No space left on device")
+    said = "" if written else "warning: models/ could not be written (OSError: [Errno 28] No space left on device)\n"
+    assert console.file.getvalue() == said  # type: ignore[attr-defined]
+    there = MagicMock(model=lambda number: folder)
+    one = replace(outcome("a"), checkpoint="checkpoint_1")
+    log_found(tracker, MagicMock(settings=MagicMock(keep=1)), there, Found([one], {}, FinalReport(), 0))
+    assert tracker.log_model.called == written
+    assert tracker.log_file.call_args_list[0].args[1:] == ("a", "checkpoint")
 
 
 def test_a_study_that_did_not_begin_writes_nothing(offline: None, tmp_path: Path) -> None:

@@ -108,14 +108,17 @@ class _Gathered:
         return whole
 
     def steps(self) -> Tensor:
-        """Return how many steps each lane has had, (rows, 1), as its optimizer has them."""
-        steps = torch.zeros(len(self._part.matrix), 1, device=self._part.matrix.device)
+        """Return how many steps each parameter of each lane has had, (rows, parameters), as its optimizer has them.
+
+        They are equal in a row; alone, torch counts each for itself.
+        """
+        most = max(len(parameters) for _, parameters in self._part.lanes.values())
+        steps = torch.zeros(len(self._part.matrix), most, device=self._part.matrix.device)
         for row, (optimizer, parameters) in self._part.lanes.items():
-            for parameter in parameters:
+            for place, parameter in enumerate(parameters):
                 if parameter in optimizer.state and "step" in optimizer.state[parameter]:
-                    steps[row] = float(optimizer.state[parameter]["step"])
-            for parameter in parameters:
-                optimizer.state[parameter]["step"] = steps[row, 0]
+                    steps[row, place] = float(optimizer.state[parameter]["step"])
+                optimizer.state[parameter]["step"] = steps[row, place]
         return steps
 
     @property
@@ -152,7 +155,8 @@ class StackedAdam:
         square = self._square
         if self._most is not None:
             square = torch.maximum(self._most, square, out=self._most)
-        corrections = [1 - beta**self._steps for beta in self._betas]  # (rows, 1), in float64: 1 - 0.999 is small
+        # (rows, 1), in float64: 1 - 0.999 is small.
+        corrections = [1 - beta ** self._steps[:, :1] for beta in self._betas]
         size = (-self._lr / corrections[0]).to(gradient.dtype)
         below = square.sqrt().div_(corrections[1].sqrt().to(gradient.dtype)).add_(self._eps)
         self._matrix.addcdiv_(self._mean * size, below)

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain, count, islice
+from statistics import median
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -56,11 +58,13 @@ class Lane:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Inside, torch's random state is the lane's."""
+        before = random_states()
         set_random_states(self.random.states())
         try:
             yield
         finally:
             self.random.set(random_states())
+            set_random_states(before)
 
 
 class Together:
@@ -77,13 +81,12 @@ class Together:
 
     def epoch(self, epochs: Mapping[int, int]) -> dict[int, dict[str, float]]:
         """Train an epoch and return the losses of each lane, by rows, as ``Loop`` does. epochs: their numbers."""
-        self._stack.train()
+        self.train()
         phases = self._stack.loop.phases
         totals = torch.zeros(len(phases), self._stack.rows, device=self._stack.device)
         counts = [0] * len(phases)
-        cycles = -(-len(self._stack.table) // self._stack.loop.batch_size)
-        for index, (features, labels) in schedule(phases, self._batches(epochs), cycles, (self._empty, None)):
-            totals[index].add_(self._stack.step(index, features, labels), alpha=features.shape[1])
+        for index, (features, labels) in self.steps(epochs):
+            totals[index].add_(self.step(index, features, labels), alpha=features.shape[1])
             counts[index] += features.shape[1]
         found = totals.tolist()
         return {
@@ -95,6 +98,29 @@ class Together:
             for row in epochs
         }
 
+    def train(self) -> None:
+        """Let the models be as they are when they learn."""
+        self._stack.train()
+
+    def probe(self, cycles: int) -> float:
+        """Return the seconds of an epoch, without measures: so many cycles are timed, and one more before them."""
+        phases = self._stack.loop.phases
+        cycle, whole = sum(phase.steps for phase in phases), self._num_steps
+        self.train()
+        steps = chain.from_iterable(self.steps(dict.fromkeys(self._lanes, epoch)) for epoch in count(1))
+        seconds = []
+        for _ in range(cycles + 1):
+            started = time.perf_counter()
+            for index, (features, labels) in islice(steps, cycle):
+                losses = self.step(index, features, labels)
+            losses.sum().item()  # waits for the device
+            seconds.append(time.perf_counter() - started)
+        return median(seconds[1:]) * whole / cycle
+
+    def step(self, index: int, features: Tensor, labels: Tensor | None) -> Tensor:
+        """Do a step of a phase; return the loss of each row of the stack. See ``Stack.step``."""
+        return self._stack.step(index, features, labels)
+
     def measures(self, rows: Sequence[int]) -> dict[int, dict[str, float]]:
         """Return the measures of lanes, by their rows."""
         if not isinstance(self._measure, MeasuresLanes):
@@ -105,6 +131,17 @@ class Together:
             return self._stack.run(name, function, random)
 
         return dict(zip(rows, self._measure.of_lanes(self._stack.model, run, rows), strict=True))
+
+    @property
+    def _num_steps(self) -> int:
+        """How many an epoch has."""
+        sizes, phases = iter(self._sizes), self._stack.loop.phases
+        return sum(1 for _ in schedule(phases, sizes, len(self._sizes), 0))
+
+    def steps(self, epochs: Mapping[int, int]) -> Iterator[tuple[int, tuple[Tensor, Tensor | None]]]:
+        """Yield (index of the phase, features and labels of all rows) for an epoch. epochs: by rows."""
+        cycles = -(-len(self._stack.table) // self._stack.loop.batch_size)
+        return schedule(self._stack.loop.phases, self._batches(epochs), cycles, (self._empty, None))
 
     def _batches(self, epochs: Mapping[int, int]) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Yield batches of all rows of the stack, each lane's in its own order."""
@@ -156,6 +193,10 @@ class Pack:
         took = (time.perf_counter() - started) / len(live)
         found = {row: losses[row] | (measures[row] if row in measures else {}) | {"seconds": took} for row in live}
         return [found[row] if row in found else {} for row in range(len(self.lanes))]
+
+    def probe(self, cycles: int) -> float:
+        """Return the seconds of an epoch of all lanes; afterwards they are spoilt. See ``Together.probe``."""
+        return self.lanes[0].training.probe(cycles).seconds if self.rows == 1 else self._made().probe(cycles)
 
     def _made(self) -> Together:
         if self._together is None:

@@ -49,11 +49,18 @@ def key_of(architecture: Architecture, batch_size: int, *more: Any) -> str:
     names = {id(parameter): name for name, parameter in whole.named_parameters()}
     modules = [(name, _module(one)) for name, one in whole.named_modules()]
     tensors = [(name, tuple(one.shape), str(one.dtype), one.requires_grad) for name, one in whole.named_parameters()]
-    knobs = knobs_of(whole)
-    buffers = [(name, _buffer(one, name in knobs)) for name, one in whole.named_buffers()]
+    free = knobs_of(whole) | state_of(whole)
+    buffers = [(name, _buffer(one, free=name in free)) for name, one in whole.named_buffers()]
     phases = [_phase(phase, names) for phase in architecture.phases]
     text = repr((modules, tensors, buffers, phases, batch_size, [_plain(one) for one in more]))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def kind_of(architecture: Architecture) -> str:
+    """Return what decides whether lanes can be: of which modules and optimizers it is, whatever their sizes."""
+    modules = {_name(type(one)) for one in Whole(architecture.model, architecture.fill).modules()}
+    steps = [(phase.name, phase.takes_data, repr(options_of(phase.optimizer))) for phase in architecture.phases]
+    return repr((_name(type(architecture.model)), sorted(modules), steps))
 
 
 def knobs_of(module: nn.Module) -> set[str]:
@@ -72,9 +79,10 @@ def state_of(module: nn.Module) -> set[str]:
     return {name for name, _ in module.named_buffers() if name in persistent}
 
 
-def _buffer(one: Tensor, knob: bool) -> Any:
+def _buffer(one: Tensor, *, free: bool = False) -> Any:
+    """Return what is compared of a buffer. free: lanes may have other values."""
     kind = (tuple(one.shape), str(one.dtype))
-    return kind if knob else (*kind, hashlib.sha256(one.detach().cpu().numpy().tobytes()).hexdigest())
+    return kind if free else (*kind, hashlib.sha256(one.detach().cpu().numpy().tobytes()).hexdigest())
 
 
 def _phase(phase: Phase, names: Mapping[int, str]) -> Any:
@@ -100,7 +108,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, torch.optim.Optimizer | WGANOptimizer):
         return "an optimizer"  # compared where a phase has it
     if isinstance(value, Tensor):
-        return _buffer(value, knob=False)
+        return _buffer(value)
     if isinstance(value, nn.Module):
         return _name(type(value))  # compared where the model has it
     if isinstance(value, Mapping):

@@ -137,7 +137,7 @@ class Worker:
         from dgm_ray.training import read_checkpoint
         from dgm_ray.tune.study import task_of
 
-        progress = Progress(self._plan, self._data)
+        progress = Progress(self._plan, self._data, together=True)
         member = _Member(progress, Report(one.trial_id), copy.copy(one.storage), time.monotonic())
         try:
             configuration = self._plan.configuration(one.values)

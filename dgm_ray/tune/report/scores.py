@@ -72,7 +72,8 @@ def folders_of(study: str) -> list[Path]:
     if not folder.is_dir():
         known = [path.name for path in below(RESULTS)]
         rule = f"there is no such folder, nor is it in {RESULTS}{nearest(study, [*known, *map(str, below(RESULTS))])}"
-        raise ConfigurationError("STUDY", f"{rule}; there {'is' if len(known) == 1 else 'are'} {known}", study)
+        there = f"; there {'is' if len(known) == 1 else 'are'} {known}" if known else ""
+        raise ConfigurationError("STUDY", f"{rule}{there}", study)
     if _is_one(folder):
         return [folder]
     if inner := below(folder):
@@ -97,7 +98,7 @@ def _read(folder: Path) -> Found:
     space, metric = written["space"], written["settings"]["metric"]
     if "imputers" in space:
         return _comparison(folder, space, metric, case_of({"factory": "CellHoldout", "arguments": space["data"]}))
-    return _study(folder, space, case_of(space["trial"]["arguments"]["data"]))
+    return _study(folder, space, metric, case_of(space["trial"]["arguments"]["data"]))
 
 
 def read_study(folder: Path) -> dict[str, Any]:
@@ -226,8 +227,11 @@ def _at(node: Any, place: Sequence[str]) -> Any:
     return node
 
 
-def _study(folder: Path, space: Mapping[str, Any], case: Mapping[str, str]) -> Found:
-    """Read a study: its best trial, or each of the best's seeds; its trials that failed are its search's."""
+def _study(folder: Path, space: Mapping[str, Any], metric: str, case: Mapping[str, str]) -> Found:
+    """Read a study: its best trial, or each of the best's seeds; its trials that failed are its search's.
+
+    The measures stand in their order, but for the metric, which is the first.
+    """
     table = read_table(folder / "results.parquet", ("trial", "status", "reason", "seconds", "configuration"))
     trial = space["trial"]
     best = table.iloc[0].to_dict()  # they stand best first
@@ -247,7 +251,7 @@ def _study(folder: Path, space: Mapping[str, Any], case: Mapping[str, str]) -> F
         each = [{"seed": one["seed"], "seconds": best["seconds"] / len(seeds), **one["measures"]} for one in seeds]
     else:
         each = [{name: best[name] for name in measured}]
-    return Found([row | one for one in each])
+    return Found([row | dict(sorted(one.items(), key=lambda item: item[0] != metric)) for one in each])
 
 
 def method_of(trial: Mapping[str, Any]) -> str:

@@ -56,8 +56,9 @@ def write(rows: pd.DataFrame, page: Page, folder: Path, name: str) -> None:
 
 
 class Standings:
-    """Who stands where. metric: by which; None: ``FIRST`` if there is one, or else what most folders have.
+    """Who stands where.
 
+    metric: by which; None: ``FIRST`` if there is one, or else what most folders have, if need be the first one's own.
     rows: for each dataset, case and method: kind, n and what it counts, mean, interval (half its width, 95%), rank,
     better (percent below means and modes), seconds, runs, failed.
     """
@@ -249,7 +250,7 @@ def _metric(scores: Rows, asked: str | None, left_out: Sequence[str]) -> str:
         raise ConfigurationError("--metric", rule, asked)
     if asked is None and FIRST in folders:
         return FIRST
-    return asked or max(sorted(folders, reverse=True), key=lambda name: len(folders[name]))
+    return asked or max(folders, key=lambda name: len(folders[name]))
 
 
 def _has(row: dict[str, Any], metric: str) -> bool:

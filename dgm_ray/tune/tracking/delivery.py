@@ -159,6 +159,8 @@ class Delivery:
             self._unsure = True
             if passing(error):
                 raise
+            if part[0][1]["do"] == "study" and "" not in self._runs and len(part) == 1:
+                raise  # without its run all that follows would be refused as well
             if len(part) > 1:
                 self._deliver(part[: len(part) // 2])
                 self._deliver(part[len(part) // 2 :])
@@ -380,6 +382,8 @@ class Delivery:
 def passing(error: Exception) -> bool:
     """Tell whether it may go well later: MLflow cannot be reached, has too much to do, or fails."""
     if hasattr(error, "get_http_status_code"):  # MLflow's own
+        if "Response body: " in str(error):  # it is no JSON: what answered was not MLflow, but a proxy before it
+            return True
         return error.get_http_status_code() in (408, 429) or error.get_http_status_code() >= 500
     answer = getattr(error, "response", None)
     if answer is not None:  # of requests, which sends files to a server

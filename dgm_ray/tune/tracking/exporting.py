@@ -12,7 +12,8 @@ from rich.console import Console
 
 from dgm_ray.data import Origin
 from dgm_ray.errors import StudyError
-from dgm_ray.tasks.exported import SCRIPT, TABLE, Model, check_free, copy_model, export
+from dgm_ray.tasks.exported import Model, check_free, copy_model, export
+from dgm_ray.tasks.model_folder import SCRIPT, TABLE
 from dgm_ray.training import read_checkpoint
 from dgm_ray.tune.place import MODELS
 from dgm_ray.tune.tracking.reading import (

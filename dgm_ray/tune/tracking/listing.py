@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
@@ -16,6 +18,8 @@ from rich.text import Text
 from dgm_ray.errors import StudyError, nearest
 from dgm_ray.tasks.configuration import duration
 from dgm_ray.tasks.progress import some
+from dgm_ray.tune.tracking.address import OPTION
+from dgm_ray.tune.tracking.outbox import without_password
 from dgm_ray.tune.tracking.reading import (
     CONFIGURATION,
     RESULTS,
@@ -24,6 +28,7 @@ from dgm_ray.tune.tracking.reading import (
     artifacts_of,
     client_of,
     configuration_of,
+    default_uri,
     find_run,
     find_study,
     history,
@@ -53,7 +58,7 @@ def list_runs(experiment: str | None, study: str | None, last: int, uri: str, co
         if study is None:
             found = list(studies(client, experiment, last))
             if not found:
-                raise StudyError("--tracking-uri", "no study has been written here", uri)
+                raise StudyError(OPTION, "no study has been written here", uri)
             console.print(_studies(client, found))
             line = (
                 f"{some(len(found), 'study').replace('studys', 'studies')}, newest first; --study NAME shows the trials"
@@ -70,7 +75,7 @@ def list_runs(experiment: str | None, study: str | None, last: int, uri: str, co
         line = (
             f"{parent.info.run_name}: {min(last, len(trials))} of {some(len(trials), 'trial')}, best first by {metric}"
         )
-        console.print(f"{line}; dgm-ray show RUN_ID has all of one", highlight=False, soft_wrap=True)
+        _say(console, f"{line}; dgm-ray show RUN_ID{_there(uri)} has all of one")
 
 
 def show_run(given: str, uri: str, console: Console) -> None:
@@ -96,14 +101,17 @@ def show_run(given: str, uri: str, console: Console) -> None:
         _print_mapping(console, "environment", environment)
         files = artifacts_of(client, run)
         _say(console, f"artifacts: {', '.join(sorted(files)) or 'none'}")
-        short = run.info.run_id[:SHORT]
+        models = [f"models:/{one.model_id}" for one in run.outputs.model_outputs]
+        if models:
+            _say(console, f"MLflow model: {', '.join(models)}")
+        short, there = run.info.run_id[:SHORT], _there(uri)
         if run is parent or CONFIGURATION in files:
-            _say(console, f"repeat it: dgm-ray reproduce {short}")
+            _say(console, f"repeat it: dgm-ray reproduce {short}{there}")
         if run is parent or any(name.startswith("checkpoint/") for name in files):
-            _say(console, f"use it: dgm-ray export {short} DIR")
+            _say(console, f"use it: dgm-ray export {short} DIR{there}")
         if run is parent:
-            trials = "" if is_comparison(run) else f"its trials: dgm-ray runs --study {short}; "
-            _say(console, f"{trials}the best: dgm-ray best {short}")
+            trials = "" if is_comparison(run) else f"its trials: dgm-ray runs --study {short}{there}; "
+            _say(console, f"{trials}the best: dgm-ray best {short}{there}")
 
 
 def best_of(study: str, uri: str) -> dict[str, Any]:
@@ -121,7 +129,7 @@ def best_of(study: str, uri: str) -> dict[str, Any]:
     except StudyError as error:
         names = [path.parent.name for path in RESULTS.glob("*/study.json")]
         hint = nearest(study, names)
-        if error.place == "--tracking-uri":
+        if error.place == OPTION:
             rule = f"there is no such folder, nor is it in {RESULTS}{hint}; and MLflow, {error}"
             raise StudyError("STUDY", rule) from None
         raise StudyError(error.place, f"{error.rule}{hint}", study) if hint else error from None
@@ -178,19 +186,26 @@ def _studies(client: "MlflowClient", found: Sequence["Run"]) -> Table:
         metrics, metric, compares = run.data.metrics, metric_of(run), is_comparison(run)
         name = f"{_tag(run, 'best')}_validation_mean" if compares else f"best_{metric}"
         score = metrics[name] if name in metrics else math.nan
-        trials = "" if compares else json.loads(run.data.params["trials"])
+        trials = "" if compares else _count(run)
         columns = (
             _what(run),
             _tag(run, "data"),
             _status(run),
             metric,
             _figure(score),
-            str(trials),
+            trials,
             _seconds(run),
             _when(run),
         )
         table.add_row(run.info.run_id[:SHORT], run.info.run_name, *columns)
     return table
+
+
+def _count(study: "Run") -> str:
+    """Return how many trials have ended; of those that there will be, if there will be more."""
+    there, metrics = int(study.data.params["trials"]), study.data.metrics
+    ended = int(metrics["trials_ended"]) if "trials_ended" in metrics else 0
+    return str(ended) if ended >= there else f"{ended} of {there}"  # a parameter does not change if it is extended
 
 
 def _trials(trials: Sequence["Run"], metric: str) -> Table:
@@ -238,6 +253,12 @@ def _found(client: "MlflowClient", parent: "Run", metric: str) -> str:
 
 def _is_environment(name: str) -> bool:
     return name.startswith(("version.", "git.")) or name in ("command", "cpu", "cpus", "gpu", "os", "resources")
+
+
+def _there(uri: str) -> str:
+    """Return what a command needs to find an MLflow that neither the folder nor the environment names."""
+    known = os.environ["MLFLOW_TRACKING_URI"] if "MLFLOW_TRACKING_URI" in os.environ else default_uri()
+    return "" if uri == known else f" {OPTION} {shlex.quote(without_password(uri))}"
 
 
 def _print_mapping(console: Console, title: str, rows: Mapping[str, Any]) -> None:

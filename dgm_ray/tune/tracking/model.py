@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import logging
 import os
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from dgm_ray import __version__
 from dgm_ray.data import Origin
 from dgm_ray.data.columns import Column, Numbers
 from dgm_ray.data.origin import read_object
-from dgm_ray.tasks.exported import MODEL, PACKAGES, TABLE
+from dgm_ray.tasks.model_folder import MODEL, TABLE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,6 +27,8 @@ CODE = Path(__file__).with_name("model_code.py")
 def log_model(client: MlflowClient, run_id: str, folder: Path) -> str:
     """Log the model of a folder to a run and return the model's URI. The folder is all that this needs.
 
+    A run has one model: logged again, as when sending was cut, it takes the place of the first.
+
     The input example is of training rows, with cells that are missing: who may see the model may see them.
     """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -38,8 +39,11 @@ def log_model(client: MlflowClient, run_id: str, folder: Path) -> str:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     origin, about = Origin.read(folder / TABLE), read_object(folder / MODEL)
     said = {key: about[key] for key in ("model", "can_impute", "can_sample", "epoch")}
-    experiment = client.get_run(run_id).info.experiment_id
-    logged = client.create_logged_model(experiment, NAME, run_id, params={key: str(one) for key, one in said.items()})
+    run = client.get_run(run_id)
+    experiment = run.info.experiment_id
+    begun = client.search_logged_models([experiment], f"source_run_id = '{run_id}'", max_results=1)
+    params = {key: str(one) for key, one in said.items()}
+    logged = begun[0] if begun else client.create_logged_model(experiment, NAME, run_id, params=params)
     with TemporaryDirectory() as place:
         pyfunc.save_model(
             f"{place}/{NAME}",
@@ -54,17 +58,19 @@ def log_model(client: MlflowClient, run_id: str, folder: Path) -> str:
             artifacts={NAME: str(folder)},
             signature=_signature(origin, conditional=about["conditional"]),
             input_example=origin.example_frame().rename(columns=str),
-            pip_requirements=requirements(),  # else MLflow loads the model to see what it imports
+            pip_requirements=requirements(about["versions"]),  # else MLflow loads the model to see what it imports
         )
         client.log_model_artifacts(logged.model_id, f"{place}/{NAME}")
     client.finalize_logged_model(logged.model_id, "READY")
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    if not run.outputs.model_outputs:
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     return f"models:/{logged.model_id}"
 
 
-def requirements() -> list[str]:
-    """Return what the model needs where it is used, as it is installed here."""
-    return [f"dgm-ray=={__version__}", *(f"{name}=={version(name).partition('+')[0]}" for name in PACKAGES)]
+def requirements(versions: Mapping[str, str]) -> list[str]:
+    """Return what the model needs where it is used. versions: with which it was written."""
+    packages = {name.replace("_", "-"): one for name, one in versions.items() if name != "python"}
+    return [f"{name}=={one.partition('+')[0]}" for name, one in packages.items()]
 
 
 def _signature(origin: Origin, *, conditional: bool) -> Any:

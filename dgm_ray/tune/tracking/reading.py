@@ -102,11 +102,12 @@ def find_run(client: MlflowClient, given: str) -> Run:
 
     Raises StudyError for one that is not there, is not one only, or was written by another program.
     """
-    named = [run for run in _search(client, f"attributes.run_name = {_quoted(given)}", most=PAGE) if _ours(run)]
-    if named:
-        return named[0]
+    named = list(_search(client, f"attributes.run_name = {_quoted(given)}", most=PAGE))
+    for run in filter(_ours, named):
+        return run
     begin = f"attributes.run_id LIKE '{given}%'"
     found = list(_search(client, begin, most=4)) if re.fullmatch("[0-9a-f]{1,32}", given) else []
+    found = found or named[:1]
     if not found:
         raise StudyError("RUN_ID", f"there is no run of this id or name{_known(client, given)}", given)
     if len(found) > 1:

@@ -154,7 +154,8 @@ def _epochs(logged: Logged, data: Prepared, epochs: int, console: Console) -> li
     last = max(step for steps in logged.epochs.values() for step in steps)
     task, seeds = replace(logged.task, epochs=last), logged.settings["seeds"]
     if seeds > 1:
-        training: Any = replace(task, seed=logged.first_seed).repeats(seeds, data, logged.node)
+        first, together = replace(task, seed=logged.first_seed), "lanes" in logged.node["arguments"]
+        training: Any = first.repeats(seeds, data, logged.node, together=together)
     else:
         training = task.start(data, logged.node)
     now: dict[str, dict[int, float]] = {}
