@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Progress:
     """A trial's training, and all figures of it that were not reported yet.
 
-    plan: of its study. together: its seeds may be trained as lanes. lanes: its training, or those with each of its seeds; empty before ``begin`` and after ``fail``.
+    plan: of its study. together: its seeds may be trained as lanes. lanes: its training, or those with each of its
+    seeds; empty before ``begin`` and after ``fail``.
     """
 
     def __init__(self, plan: Plan, data: Prepared, *, together: bool) -> None:
