@@ -108,6 +108,11 @@ class Place:
         return self.folder / "journal.jsonl"
 
     @property
+    def lanes(self) -> Path:
+        """How many lanes of each shape it pays to train together, if that was tried out."""
+        return self.folder / "lanes.json"
+
+    @property
     def best(self) -> Path:
         """The winner's configuration."""
         return self.folder / "best.json"

@@ -275,6 +275,7 @@ def _fit(
             callbacks,
             limits_of(settings, fitting),
             shape=partial(shape_of, study, shared.data),
+            tried=place.lanes,
             start=partial(start_worker, study, resources, shared.for_trials),
             say=partial(console.print, highlight=False, soft_wrap=True, markup=False),
         ).run

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import ByteSize
 from torch import nn
 
 from dgm_ray.data import Prepared
 from dgm_ray.errors import ConfigurationError
-from dgm_ray.space import draws_of
+from dgm_ray.space import LISTED, draws_of
 from dgm_ray.tasks.progress import some
 from dgm_ray.tasks.training_task import TrainingTask
-from dgm_ray.training.lanes import Shape
 from dgm_ray.tune.data import available_memory
 from dgm_ray.tune.settings import Settings
 
@@ -43,35 +42,41 @@ def lanes_lines(study: Study, data: Prepared) -> list[str]:
 
     Raises ConfigurationError if no two trials could be lanes of one pack, or if the lanes do not fit into the memory.
     """
-    lanes = study.settings.lanes
+    lanes, seeds = study.settings.lanes, study.settings.seeds
     if lanes == 1:
         return []
-    shapes: dict[str, Shape] = {}
-
-    def shape(task: TrainingTask) -> Shape:
-        return shapes.setdefault(repr(task), task.shape(data))
-
-    found = [shape(task) for task in study.corners]
-    if reasons := list(dict.fromkeys(one.reason for one in found if one.reason)):
+    if reasons := list(dict.fromkeys(found.reason for task in study.corners if (found := task.shape(data)).reason)):
         return [f"lanes: trained alone: {reason}" for reason in reasons]
-    if study.settings.seeds == 1 and study.plan.draws and _of_shapes_alone(study, lambda task: shape(task).key):
+    shapes = shapes_of_draws(study, data)
+    if seeds == 1 and shapes and all(found.all_differ for found in shapes.values()):
         rule = "every draw changes shapes, so each pack would have one lane: draw what is no shape, or leave it out"
         raise ConfigurationError(PLACE, rule, lanes)
     if lanes != "auto":
         _check_memory(study, data, lanes)
-    many = "as many trials as it pays" if lanes == "auto" else f"up to {lanes // study.settings.seeds or 1} trials"
-    return [f"lanes: {some(len({one.key for one in found}), 'shape')} in the corners; {many} of one train together"]
+    changing = {label: found.shapes for label, found in shapes.items() if found.shapes > 1}
+    least = "at least " if any(study.plan.draws[label][1].distribution not in LISTED for label in changing) else ""
+    said = f"{least}{some(math.prod(changing.values()), 'shape')}"
+    said += f" (by {', '.join(changing)})" if changing else ""
+    many = "as many trials as it pays" if lanes == "auto" else f"up to {some(max(1, lanes // seeds), 'trial')}"
+    return [f"lanes: {said}; {many} of one train together"]
 
 
-def _of_shapes_alone(study: Study, key: Callable[[TrainingTask], str]) -> bool:
-    """Tell whether two values of a draw, all others at their first, never have the same shape, whatever the draw."""
+class OfDraw(NamedTuple):
+    """How many shapes the values of a draw have that were tried, and whether each has another."""
+
+    shapes: int
+    all_differ: bool
+
+
+def shapes_of_draws(study: Study, data: Prepared) -> dict[str, OfDraw]:
+    """Return the shapes of each draw that has several values, by label: tried alone, all others at their first."""
     tried = {place: draw.tried for place, draw in draws_of(study.plan.template)}
-    first = {place: values[0] for place, values in tried.items()}
-    several = {place: values for place, values in tried.items() if len(values) > 1}
-    return bool(several) and all(
-        len({key(study.task({**first, place: value})) for value in values}) == len(values)
-        for place, values in several.items()
-    )
+    first, found = {place: values[0] for place, values in tried.items()}, {}
+    for label, (place, draw) in study.plan.draws.items():
+        keys = {study.task({**first, place: value}).shape(data).key for value in draw.tried}
+        if len(draw.tried) > 1:
+            found[label] = OfDraw(len(keys), len(keys) == len(draw.tried))
+    return found
 
 
 def _check_memory(study: Study, data: Prepared, lanes: int) -> None:

@@ -4,11 +4,13 @@ Trials, search, scheduler, journal, stopper and callbacks are those of any study
 order; what differs is who trains: a worker a process, which trains a pack of trials of one shape.
 """
 
+import json
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -22,12 +24,16 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.stopper import NoopStopper
 
+from dgm_ray.training import write_json
 from dgm_ray.training.lanes import Shape
 from dgm_ray.tune.lanes.packing import Waiting, largest, resized, size_of
 from dgm_ray.tune.lanes.worker import Begin, Report, Trained
 from dgm_ray.tune.proposals import Proposals
 
 LOOK = 0.1  # seconds between two looks at what workers have done
+ALONE = "alone "  # how the shape of a trial begins that is no lane beside others
+GUESS = 16  # lanes, before any are tried out
+SHARE = 0.8  # of the memory that packs may take
 AHEAD, AHEAD_LEAST = 4, 64  # trials that are proposed before they can begin: for each that can run; at least
 
 
@@ -49,25 +55,24 @@ class Desk:
 
 @dataclass(frozen=True)
 class Limits:
-    """How many at a time. workers: processes. lanes: trials of a pack. concurrent: trials, None: as many as fit.
+    """How many at a time. workers: processes. lanes: of a pack, None: as many as it pays, which workers try out.
 
-    ahead: whether trials may be proposed long before they can begin.
+    seeds: lanes that a trial is. concurrent: trials, None: as many as fit. ahead: whether trials may be proposed long
+    before they can begin.
     """
 
     workers: int
-    lanes: int
+    lanes: int | None
+    seeds: int
     concurrent: int | None
     ahead: bool
-
-    @property
-    def trials(self) -> int:
-        return min(self.workers * self.lanes, self.concurrent or self.workers * self.lanes)
 
 
 class Runner:
     """Runs the trials of an experiment.
 
-    shape: of a trial. start: starts a worker. say: prints a line.
+    shape: of a trial. start: starts a worker. tried: file with how many lanes of each shape it pays to train together.
+    say: prints a line.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Runner:
         *,
         shape: Callable[[RayTrial], Shape],
         start: Callable[[], Any],
+        tried: Path,
         say: Callable[[str], None],
     ) -> None:
         self._experiment, self._proposals, self._scheduler = experiment, proposals, scheduler
@@ -89,6 +95,8 @@ class Runner:
         self._trials: list[RayTrial] = []  # that were begun, or had been when the study was stopped
         self._waiting: Waiting[RayTrial] = Waiting()
         self._shapes: dict[str, Shape] = {}  # by trial
+        self._tried = tried
+        self._lanes: dict[str, int] = json.loads(tried.read_text(encoding="utf-8")) if tried.exists() else {}
         self._most: dict[str, int] = {}  # trials of a shape that fit into the memory
         self._desks: list[Desk] = []
         self._iteration = 0
@@ -132,7 +140,7 @@ class Runner:
     def _propose(self) -> None:
         """Ask the search for trials: for those that can begin, or for some more that can then be grouped."""
         free = self._free
-        room = max(AHEAD_LEAST, AHEAD * self._limits.trials) if self._limits.ahead and free else free
+        room = max(AHEAD_LEAST, AHEAD * self._at_a_time) if self._limits.ahead and free else free
         while self._proposals.resumed or len(self._waiting) < room:
             trial = self._proposals.next_trial()
             if trial is None:
@@ -150,7 +158,7 @@ class Runner:
         found = self._shape_of(trial)
         if found.reason:
             self._say_once(f"trained alone: {found.reason}")
-        return Shape(f"alone {trial.trial_id}", found.reason) if found.reason or not found.key else found
+        return Shape(f"{ALONE}{trial.trial_id}", found.reason) if found.reason or not found.key else found
 
     @property
     def _free(self) -> int:
@@ -158,8 +166,15 @@ class Runner:
         running = sum(len(desk.trials) for desk in self._desks)
         packs = [desk for desk in self._desks if desk.trials]
         places = sum(desk.size - len(desk.trials) for desk in packs)
-        places += (self._limits.workers - len(packs)) * self._limits.lanes
-        return min(places, self._limits.trials - running)
+        places += (self._limits.workers - len(packs)) * (self._at_a_time // self._limits.workers)
+        return min(places, self._at_a_time - running)
+
+    @property
+    def _at_a_time(self) -> int:
+        """How many trials can run at a time, or about."""
+        lanes = self._limits.lanes or max(self._lanes.values(), default=GUESS)
+        fit = self._limits.workers * max(1, lanes // self._limits.seeds)
+        return min(fit, self._limits.concurrent or fit)
 
     # Who trains
 
@@ -180,12 +195,18 @@ class Runner:
         if desk.ending:
             desk.asked = desk.worker.stop.remote(desk.ending), self._stopped
             return
-        allowed = self._limits.trials - sum(len(one.trials) for one in self._desks)
+        allowed = self._at_a_time - sum(len(one.trials) for one in self._desks)
         counts = self._waiting.counts
         if not desk.trials:
+            for one in self._desks:  # a shape that another is trying out
+                counts.pop("" if one.trials or one is desk or one.asked is None else one.shape, None)
             if not counts or allowed < 1:
                 return
             desk.shape = largest(counts)
+            if self._limits.lanes is None and not self._alone(desk.shape) and desk.shape not in self._lanes:
+                values = next(trial for trial in self._waiting if self._shapes[trial.trial_id].key == desk.shape).config
+                desk.asked = desk.worker.probe.remote(dict(values), SHARE / self._limits.workers), self._probed
+                return
             idle = sum(1 for one in self._desks if not one.trials)
             desk.size = min(allowed, size_of(desk.shape, counts, idle, self._most_of(desk.shape)))
         begun = self._waiting.take(desk.shape, min(allowed, desk.size - len(desk.trials)))
@@ -198,9 +219,8 @@ class Runner:
 
     def _train(self, desk: Desk, begun: Sequence[RayTrial] = ()) -> None:
         desk.trials |= {trial.trial_id: trial for trial in begun}
-        alone = bool(next(iter(desk.trials), "") and self._shapes[next(iter(desk.trials))].reason)
         orders = [self._begin(trial) for trial in begun]
-        desk.asked = desk.worker.train.remote(orders, desk.size, alone=alone), self._trained
+        desk.asked = desk.worker.train.remote(orders, desk.size, alone=self._alone(desk.shape)), self._trained
 
     def _begin(self, trial: RayTrial) -> Begin:
         trial.init_local_path()
@@ -215,9 +235,18 @@ class Runner:
 
     def _most_of(self, shape: str) -> int:
         """Return how many trials of a shape a pack may have."""
-        if shape.startswith("alone "):
+        if self._alone(shape):
             return 1
-        return self._most[shape] if shape in self._most else self._limits.lanes
+        lanes = self._limits.lanes or (self._lanes[shape] if shape in self._lanes else GUESS)
+        most = max(1, lanes // self._limits.seeds)
+        return min(most, self._most[shape]) if shape in self._most else most
+
+    def _alone(self, shape: str) -> bool:
+        return shape.startswith(ALONE)
+
+    def _probed(self, desk: Desk, lanes: int) -> None:
+        self._lanes[desk.shape] = lanes
+        write_json(self._tried, self._lanes)
 
     # What they say
 
@@ -248,14 +277,15 @@ class Runner:
 
     def _report(self, desk: Desk, report: Report) -> None:
         """Tell everyone what a trial has reported, and do what they make of it."""
-        trial = desk.trials[report.trial_id]
-        if report.results:
+        trial, ended = desk.trials[report.trial_id], report.done
+        if report.results and trial.trial_id not in desk.ending:  # what comes after its end counts no more
             self._result(trial, report.results)
         if report.checkpoint is not None:
             self._saved(trial, report.checkpoint)
-        if report.done:
+        if ended:
+            desk.ending = [trial_id for trial_id in desk.ending if trial_id != trial.trial_id]
             self._complete(desk, trial)
-        elif report.results and trial.last_result["done"]:
+        elif report.results and trial.last_result["done"] and trial.trial_id not in desk.ending:
             desk.ending.append(trial.trial_id)
 
     def _result(self, trial: RayTrial, results: Sequence[dict[str, Any]]) -> None:
@@ -308,7 +338,7 @@ class Runner:
         else:
             self._say_once(f"lanes: trained one by one, because together they failed ({trained.broken})")
             for trial in trials:
-                self._shapes[trial.trial_id] = Shape(f"alone {trial.trial_id}", trained.broken)
+                self._shapes[trial.trial_id] = Shape(f"{ALONE}{trial.trial_id}", trained.broken)
         for trial in reversed(trials):
             trial.set_status(RayTrial.PENDING)
             self._waiting.add_first(self._shapes[trial.trial_id].key, [trial])
@@ -321,6 +351,8 @@ class Runner:
         self._desks.remove(desk)
         ray.kill(desk.worker)
         trials = list(desk.trials.values())
+        if desk.up and not trials:  # it died of trying a shape out
+            self._probed(desk, 1)
         if not desk.up and self._waiting:
             shape = largest(self._waiting.counts)
             trials = self._waiting.take(shape, self._most_of(shape))

@@ -19,9 +19,8 @@ _OPTIONS = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}  # how a r
 
 def limits_of(settings: Settings, workers: int) -> Limits:
     """Return how many trials are trained at a time. workers: there is room for."""
-    assert settings.lanes != "auto"
-    lanes = max(1, settings.lanes // settings.seeds)
-    return Limits(workers, lanes, settings.concurrent, isinstance(settings.search, RandomSearch))
+    lanes = None if settings.lanes == "auto" else settings.lanes
+    return Limits(workers, lanes, settings.seeds, settings.concurrent, isinstance(settings.search, RandomSearch))
 
 
 def shape_of(study: Study, data: Prepared, trial: RayTrial) -> Shape:

@@ -10,12 +10,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.tune import Checkpoint
 
 from dgm_ray.data import Prepared
+from dgm_ray.tune.data import available_memory
 from dgm_ray.tune.plan import Plan
 from dgm_ray.tune.progress import Progress, gpu_memory
 from dgm_ray.tune.schedulers import Scheduler
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 REPORT_SECONDS = 0.5  # between two reports, if an epoch does not take longer
 STOPPED = "stopped"
+PROBE_CYCLES, PROBE_SECONDS = 5, 2.0
+LANES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # that are tried
+PAYS = 1.1  # times as many trainings in the same time
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,38 @@ class Worker:
             saved[trial_id] = self._save(self._members[trial_id])
             self._leave(trial_id)
         return saved
+
+    def probe(self, values: Mapping[str, Any], share: float) -> int:
+        """Return how many lanes it pays to train together, by a few cycles of copies of one trial.
+
+        They are doubled until that is no faster, or a try takes seconds, or until twice as many would take more than
+        ``share`` of the memory that is left. What cannot be tried is alone.
+        """
+        try:
+            return self._probed(values, share)
+        except Exception:
+            if self._gpu:
+                _empty_gpu()
+            return 1
+
+    def _probed(self, values: Mapping[str, Any], share: float) -> int:
+        from dgm_ray.training.lanes import Lane, Pack
+        from dgm_ray.tune.study import task_of
+
+        configuration = self._plan.configuration(values)
+        start = partial(task_of(configuration).start, self._data, configuration)
+        found, best, missed = 1, 0.0, 0
+        room, held = share * _memory_left(self._gpu), _memory_held(self._gpu)
+        for lanes in LANES:
+            began = time.monotonic()
+            rate = lanes / Pack([Lane(start) for _ in range(lanes)], compiled=self._compiled).probe(PROBE_CYCLES)
+            missed += 1
+            if rate > PAYS * best:
+                found, best, missed = lanes, rate, 0
+            slow = lanes > 2 and time.monotonic() - began > PROBE_SECONDS  # the first two import and trace
+            if slow or missed == 2 or 2 * (_memory_held(self._gpu) - held) > room:  # two: a stack costs something, too
+                break
+        return found
 
     @property
     def _live(self) -> list[_Member]:
@@ -235,7 +272,31 @@ class Worker:
         oom = ran_out(error)
         self._members, self._rows, self._packs = {}, [], []
         if self._gpu:
-            import torch
-
-            torch.cuda.empty_cache()
+            _empty_gpu()
         return Trained([], f"{type(error).__name__}: {' '.join(str(error).split())}", oom)
+
+
+def _memory_left(gpu: float) -> float:
+    """Return the bytes that there still are, of this process's share of a GPU or of the node."""
+    if not gpu:
+        return float(available_memory())
+    import torch
+
+    return min(1.0, gpu) * torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+
+
+def _memory_held(gpu: float) -> float:
+    """Return the most bytes that this process had at a time."""
+    from dgm_ray.tune.forecast import peak_memory
+
+    if not gpu:
+        return float(peak_memory())
+    import torch
+
+    return float(torch.cuda.max_memory_allocated())
+
+
+def _empty_gpu() -> None:
+    import torch
+
+    torch.cuda.empty_cache()
