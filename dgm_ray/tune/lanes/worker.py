@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from resource import getpagesize
 from typing import TYPE_CHECKING, Any
 
 from ray.tune import Checkpoint
@@ -119,10 +120,11 @@ class Worker:
             self._gather(places * self._plan.seeds, alone=alone, anew=bool(begin))
             self._advance()
         except Exception as error:
-            if len(self._live) != 1:
+            live = self._live
+            if len(live) != 1:
                 return self._broken(error)
-            self._live[0].progress.fail(error)
-            self._live[0].report.results.append(self._live[0].progress.report())
+            live[0].progress.fail(error)
+            live[0].report.results.append(live[0].progress.report())
         return Trained(self._reports())
 
     def stop(self, trial_ids: Iterable[str]) -> dict[str, Checkpoint | None]:
@@ -156,7 +158,8 @@ class Worker:
         room, held = share * _memory_left(self._gpu), _memory_held(self._gpu)
         for lanes in LANES:
             began = time.monotonic()
-            rate = lanes / Pack([Lane(start) for _ in range(lanes)], compiled=self._compiled).probe(PROBE_CYCLES)
+            pack = Pack([Lane(start) for _ in range(lanes)], compiled=self._compiled)
+            rate = lanes / pack.probe(PROBE_CYCLES)
             missed += 1
             if rate > PAYS * best:
                 found, best, missed = lanes, rate, 0
@@ -286,14 +289,13 @@ def _memory_left(gpu: float) -> float:
 
 
 def _memory_held(gpu: float) -> float:
-    """Return the most bytes that this process had at a time."""
+    """Return the bytes that this process has now; of a GPU the most that it had since the last call."""
+    if gpu:
+        return 2**20 * gpu_memory()["gpu_memory_mb"]
     from dgm_ray.tune.forecast import peak_memory
 
-    if not gpu:
-        return float(peak_memory())
-    import torch
-
-    return float(torch.cuda.max_memory_allocated())
+    now = Path("/proc/self/statm")  # of Linux alone
+    return float(now.read_text().split()[1]) * getpagesize() if now.exists() else float(peak_memory())
 
 
 def _empty_gpu() -> None:
