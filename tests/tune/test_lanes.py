@@ -1,5 +1,6 @@
 """Lanes outside of Ray: who is trained with whom, when a decision is waited for, and what a worker reports."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -113,6 +114,11 @@ class Storage:
         target.mkdir(parents=True)
         (target / CHECKPOINT).write_bytes((Path(checkpoint.path) / CHECKPOINT).read_bytes())
         return type(checkpoint).from_directory(str(target))
+
+
+@pytest.fixture(autouse=True)
+def _in_one_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dgm_ray.tune.lanes.worker.REPORT_SECONDS", math.inf)
 
 
 def values(index: int, **more: Any) -> dict[str, Any]:

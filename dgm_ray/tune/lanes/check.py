@@ -57,8 +57,13 @@ def lanes_lines(study: Study, data: Prepared) -> list[str]:
     least = "at least " if any(study.plan.draws[label][1].distribution not in LISTED for label in changing) else ""
     said = f"{least}{some(math.prod(changing.values()), 'shape')}"
     said += f" (by {', '.join(changing)})" if changing else ""
-    many = "as many trials as it pays" if lanes == "auto" else f"up to {some(max(1, lanes // seeds), 'trial')}"
-    return [f"lanes: {said}; {many} of one train together"]
+    return [f"lanes: {said}; {of_a_pack(study.settings)} of one train together"]
+
+
+def of_a_pack(settings: Settings) -> str:
+    """Say how many trials a pack has."""
+    lanes, seeds = settings.lanes, settings.seeds
+    return "as many trials as it pays" if lanes == "auto" else f"up to {some(max(1, lanes // seeds), 'trial')}"
 
 
 class OfDraw(NamedTuple):

@@ -210,10 +210,9 @@ class Runner:
             idle = sum(1 for one in self._desks if not one.trials)
             desk.size = min(allowed, size_of(desk.shape, counts, idle, self._most_of(desk.shape)))
         begun = self._waiting.take(desk.shape, min(allowed, desk.size - len(desk.trials)))
-        more = counts[desk.shape] - len(begun) if desk.shape in counts else 0
+        more = min(allowed, counts[desk.shape] if desk.shape in counts else 0) - len(begun)
         size = resized(desk.size, len(desk.trials) + len(begun), more, self._most_of(desk.shape))
-        if size > desk.size:
-            begun += self._waiting.take(desk.shape, min(allowed - len(begun), size - desk.size))
+        begun += self._waiting.take(desk.shape, min(more, size - desk.size))
         desk.size = size
         self._train(desk, begun)
 
@@ -294,9 +293,11 @@ class Runner:
         for result in results:
             history += result["history"]
             result["trial_id"] = trial.trial_id
-            if not result["done"]:
-                decision = self._scheduler.on_trial_result(self, trial, result)
-                result["done"] = decision == TrialScheduler.STOP
+            result["done"] = (
+                result["done"]
+                or self._stopper(trial.trial_id, result)
+                or self._scheduler.on_trial_result(self, trial, result) == TrialScheduler.STOP
+            )
             if result["done"]:
                 break
             self._proposals.on_trial_result(trial.trial_id, result)

@@ -234,20 +234,23 @@ class Worker:
             return
         result = progress.report()
         member.report.results.append(result)
-        if not result["done"] and self._scheduler.decides(result["epoch"], member.decided):
+        if result["done"]:
+            return
+        if time.monotonic() - member.saved > CHECKPOINT_SECONDS:  # now, when all that it has trained is reported
+            member.report.checkpoint = self._save(member)
+        if self._scheduler.decides(result["epoch"], member.decided):
             member.decided += 1
             member.report.waits = True
 
     def _reports(self) -> list[Report]:
-        """Return what there is to report, with checkpoints of those that have ended or were not saved for long."""
+        """Return what there is to report, and save those that have ended."""
         reports = []
         for trial_id, member in list(self._members.items()):
             report, member.report = member.report, Report(trial_id)
-            if report.done or time.monotonic() - member.saved > CHECKPOINT_SECONDS:
-                report.checkpoint = self._save(member)
             if report.done:
+                report.checkpoint = self._save(member)
                 self._leave(trial_id)
-            reports += [report] if report.results or report.checkpoint else []
+            reports += [report] if report.results else []
         return reports
 
     def _save(self, member: _Member) -> Checkpoint | None:
