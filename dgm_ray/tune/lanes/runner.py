@@ -7,6 +7,7 @@ order; what differs is who trains: a worker a process, which trains a pack of tr
 import json
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -125,7 +126,7 @@ class Runner:
     def _step(self) -> None:
         self._callbacks.on_step_begin(iteration=self._iteration, trials=self._trials)
         self._propose()
-        self._hire()
+        self._hire()  # for one that died
         for desk in self._desks:
             if desk.asked is None:
                 self._order(desk)
@@ -152,12 +153,11 @@ class Runner:
             if not trial.is_finished():
                 self._shapes[trial.trial_id] = self._shape(trial)
                 self._waiting.add(self._shapes[trial.trial_id].key, trial)
+                self._hire()  # a process takes seconds to come up
 
     def _shape(self, trial: RayTrial) -> Shape:
         """Return a trial's shape; one that has to train alone has a shape of its own."""
         found = self._shape_of(trial)
-        if found.reason:
-            self._say_once(f"trained alone: {found.reason}")
         return Shape(f"{ALONE}{trial.trial_id}", found.reason) if found.reason or not found.key else found
 
     @property
@@ -166,14 +166,18 @@ class Runner:
         running = sum(len(desk.trials) for desk in self._desks)
         packs = [desk for desk in self._desks if desk.trials]
         places = sum(desk.size - len(desk.trials) for desk in packs)
-        places += (self._limits.workers - len(packs)) * (self._at_a_time // self._limits.workers)
+        places += (self._limits.workers - len(packs)) * self._of_a_pack
         return min(places, self._at_a_time - running)
 
     @property
-    def _at_a_time(self) -> int:
-        """How many trials can run at a time, or about."""
+    def _of_a_pack(self) -> int:
+        """How many trials a pack has at most; about, as long as that is tried out."""
         lanes = self._limits.lanes or max(self._lanes.values(), default=GUESS)
-        fit = self._limits.workers * max(1, lanes // self._limits.seeds)
+        return max(1, lanes // self._limits.seeds)
+
+    @property
+    def _at_a_time(self) -> int:
+        fit = self._limits.workers * self._of_a_pack
         return min(fit, self._limits.concurrent or fit)
 
     # Who trains
@@ -181,7 +185,8 @@ class Runner:
     def _hire(self) -> None:
         """Start workers, as long as there is something for them."""
         idle = sum(1 for desk in self._desks if not desk.trials)
-        while len(self._desks) < self._limits.workers and idle < len(self._waiting):
+        workers = min(self._limits.workers, self._at_a_time)
+        while len(self._desks) < workers and idle < len(self._waiting):
             desk = Desk(self._start())
             desk.asked = desk.worker.ready.remote(), self._ready
             self._desks.append(desk)
@@ -252,7 +257,10 @@ class Runner:
     def _listen(self) -> None:
         """Take what workers have answered; wait a little for it."""
         asked = {desk.asked[0]: desk for desk in self._desks if desk.asked}
-        done, _ = ray.wait(list(asked), timeout=LOOK, num_returns=1) if asked else ([], [])
+        if not asked:
+            time.sleep(LOOK)
+            return
+        done, _ = ray.wait(list(asked), timeout=LOOK, num_returns=1)
         for reference in done:
             desk = asked[reference]
             assert desk.asked is not None
