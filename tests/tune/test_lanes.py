@@ -67,6 +67,7 @@ def test_a_new_pack_has_its_share_of_the_shape_that_most_wait_of(
         (8, 2, 3, 8),  # others come in
         (4, 4, 3, 4),
         (4, 4, 4, 8),  # so many wait that tracing anew pays
+        (4, 1, 7, 8),
         (12, 12, 99, 16),
         (1, 1, 0, 1),
     ],

@@ -57,8 +57,8 @@ def resized(size: int, live: int, waiting: int, most: int) -> int:
 
     live: places that are taken. waiting: of the pack's shape. most: places there may be.
     """
-    if live == size and waiting >= size:
-        return min(most, 2 * size)
+    if live + waiting >= 2 * size:
+        return max(size, min(most, 2 * size))
     while not waiting and size > 1 and 2 * live <= size:
         size = -(-size // 2)
     return size

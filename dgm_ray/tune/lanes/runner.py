@@ -201,7 +201,7 @@ class Runner:
             desk.asked = desk.worker.stop.remote(desk.ending), self._stopped
             return
         allowed = self._at_a_time - sum(len(one.trials) for one in self._desks)
-        counts = self._waiting.counts
+        counts, idle = self._waiting.counts, sum(1 for one in self._desks if not one.trials)
         if not desk.trials:
             for one in self._desks:  # a shape that another is trying out
                 counts.pop("" if one.trials or one is desk or one.asked is None else one.shape, None)
@@ -212,14 +212,12 @@ class Runner:
                 values = next(trial for trial in self._waiting if self._shapes[trial.trial_id].key == desk.shape).config
                 desk.asked = desk.worker.probe.remote(dict(values), SHARE / self._limits.workers), self._probed
                 return
-            idle = sum(1 for one in self._desks if not one.trials)
             desk.size = min(allowed, size_of(desk.shape, counts, idle, self._most_of(desk.shape)))
-        begun = self._waiting.take(desk.shape, min(allowed, desk.size - len(desk.trials)))
-        more = min(allowed, counts[desk.shape] if desk.shape in counts else 0) - len(begun)
-        size = resized(desk.size, len(desk.trials) + len(begun), more, self._most_of(desk.shape))
-        begun += self._waiting.take(desk.shape, min(more, size - desk.size))
-        desk.size = size
-        self._train(desk, begun)
+        else:
+            could = min(allowed, counts[desk.shape] if desk.shape in counts else 0)
+            most = desk.size if idle else self._most_of(desk.shape)  # who has nothing to do takes what is too much
+            desk.size = resized(desk.size, len(desk.trials), could, most)
+        self._train(desk, self._waiting.take(desk.shape, min(allowed, desk.size - len(desk.trials))))
 
     def _train(self, desk: Desk, begun: Sequence[RayTrial] = ()) -> None:
         desk.trials |= {trial.trial_id: trial for trial in begun}

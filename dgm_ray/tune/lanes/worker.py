@@ -217,13 +217,13 @@ class Worker:
 
     def _advance(self) -> None:
         started, going = time.monotonic(), self._live
-        while going and len(going) == len(self._live) and time.monotonic() - started < REPORT_SECONDS:
+        while going and len(going) == len(self._live):
             found = [figures for pack in self._packs for figures in pack.advance()]
             of_lane = {id(lane): figures for lane, figures in zip(self._rows, found, strict=True)}
             more = gpu_memory() if self._gpu else {}
             for member in going:
                 self._after(member, [of_lane[id(lane)] for lane in member.progress.lanes], more)
-            if any(member.report.waits for member in going):
+            if any(member.report.waits for member in going) or time.monotonic() - started >= REPORT_SECONDS:
                 return
 
     def _after(self, member: _Member, found: list[dict[str, float]], more: Mapping[str, float]) -> None:
