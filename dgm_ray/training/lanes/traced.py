@@ -45,8 +45,8 @@ def trace(function: Function, tensors: Sequence[Tensor], *, compiled: bool = Fal
 
 _ATEN = torch.ops.aten
 _SAME = (_ATEN.detach.default, _ATEN.alias.default)
+_PRODUCTS = (_ATEN.mul.Scalar, _ATEN.mul.Tensor)
 _RESHAPES = (_ATEN.expand.default, _ATEN.view.default, _ATEN._unsafe_view.default)
-_VIEWS = (*_SAME, *_RESHAPES, _ATEN.transpose.int, _ATEN.unsqueeze.default, _ATEN.squeeze.dim, _ATEN.t.default)
 
 
 def simplify(graph: fx.Graph) -> None:
@@ -67,10 +67,11 @@ def _needless(node: fx.Node, changed: set[fx.Node]) -> bool:
     if node.target in _SAME:
         return True
     if node.target in _RESHAPES:
-        return bool(_shape(node) == _shape(node.args[0]))
+        return bool(_kind(node) == _kind(node.args[0]))
     # A product with 1 is a copy: it is needed if one of both is written to.
-    copy = node.target == _ATEN.mul.Scalar and node.args[1] == 1 and _shape(node) == _shape(node.args[0])
-    return bool(copy and _root(node.args[0]) not in changed and node not in changed)
+    one = node.target in _PRODUCTS and isinstance(node.args[1], int | float) and node.args[1] == 1
+    copy = one and _kind(node) == _kind(node.args[0])
+    return copy and _root(node.args[0]) not in changed and node not in changed
 
 
 def _changed_by(node: fx.Node) -> list[Any]:
@@ -83,12 +84,19 @@ def _changed_by(node: fx.Node) -> list[Any]:
 
 
 def _root(node: Any) -> fx.Node:
-    """Return what a view is a view of."""
-    while node.op == "call_function" and node.target in _VIEWS:
+    """Return what a view is a view of, or what was written to in place."""
+    while node.op == "call_function" and _shares(node):
         node = node.args[0]
     made: fx.Node = node
     return made
 
 
-def _shape(node: Any) -> Any:
-    return node.meta["val"].shape if "val" in node.meta else None
+def _shares(node: fx.Node) -> bool:
+    """Tell whether a node's result has the memory of its first argument."""
+    schema = getattr(node.target, "_schema", None)
+    unsafe = node.target == _ATEN._unsafe_view.default
+    return unsafe or (schema is not None and any(one.alias_info is not None for one in schema.returns))
+
+
+def _kind(node: Any) -> Any:
+    return (node.meta["val"].shape, node.meta["val"].dtype) if "val" in node.meta else node
