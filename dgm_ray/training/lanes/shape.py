@@ -90,7 +90,10 @@ def _phase(phase: Phase, names: Mapping[int, str]) -> Any:
 
 
 def _optimizer(optimizer: Any, names: Mapping[int, str]) -> Any:
-    groups = [[names.get(id(one), "?") for one in group["params"]] for group in optimizer.param_groups]
+    groups = [
+        [names[id(one)] if id(one) in names else "another's" for one in group["params"]]
+        for group in optimizer.param_groups
+    ]
     return type(optimizer).__name__, groups, options_of(optimizer)
 
 
