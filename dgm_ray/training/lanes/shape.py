@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dgm_ray.models import Architecture, Phase
+from dgm_ray.models import Architecture, Phase, parameters_of
 from dgm_ray.nn import WGANOptimizer
 from dgm_ray.training.lanes.optimizers import options_of
 
