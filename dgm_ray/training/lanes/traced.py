@@ -39,7 +39,13 @@ def trace(function: Function, tensors: Sequence[Tensor], *, compiled: bool = Fal
     simplify(module.graph)
     module.graph.set_codegen(fx.graph.CodeGen())  # tensors come in and go out one after the other
     module.recompile()
-    made: Function = torch.compile(module, dynamic=False) if compiled else module.forward
+    if not compiled:
+        forward: Function = module.forward
+        return forward
+    graphs = (
+        "reduce-overhead" if any(one.is_cuda for one in tensors) else None
+    )  # CUDA graphs: not run here, without a GPU
+    made: Function = torch.compile(module, dynamic=False, mode=graphs)
     return made
 
 
