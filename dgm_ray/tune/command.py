@@ -241,6 +241,8 @@ def _checked(study: "Study", console: "Console", *, draws: bool = False) -> "Pre
         say(f"  {label}: {draw}")
     for dead in rehearsal.dead:
         say(f"has no effect: {dead}")
+    for line in rehearsal.lanes:
+        say(line)
     if warning := study.settings.scheduler.warning(study.epochs, study.trials):
         say(f"warning: {warning}")
     return data
@@ -275,6 +277,8 @@ def _compared(
             say(f"  {label}: {draw}")
         for dead in rehearsals[name].dead:
             say(f"{name}: has no effect: {dead}")
+        for line in rehearsals[name].lanes:
+            say(f"{name}: {line}")
     return data, studies
 
 

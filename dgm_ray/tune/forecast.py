@@ -24,6 +24,7 @@ from dgm_ray.tasks.training_task import TrainingTask
 from dgm_ray.training import Part
 from dgm_ray.tune.cluster import placed
 from dgm_ray.tune.data import available_memory
+from dgm_ray.tune.lanes.check import of_a_pack
 from dgm_ray.tune.schedulers import FIFO
 from dgm_ray.tune.settings import Settings, bytes_of
 from dgm_ray.tune.study import Study
@@ -78,11 +79,15 @@ class Room:
 
 @dataclass(frozen=True)
 class Forecast:
-    """costs: of the structures that were probed, the largest first. structures: how many there are."""
+    """costs: of the structures that were probed, the largest first. structures: how many there are.
+
+    packs: of how many trials each process has one, if it has; packs were not tried.
+    """
 
     study: Study
     costs: list[Cost]
     structures: int
+    packs: str = ""
 
     @property
     def trial(self) -> float:
@@ -100,14 +105,18 @@ class Forecast:
         by = [] if isinstance(self.study.settings.scheduler, FIFO) else [type(self.study.settings.scheduler).__name__]
         by += ["patience"] if any(cost.structure.task.patience for cost in self.costs) else []
         end = "ends" if len(by) == 1 else "end"
-        return f"at most: {' and '.join(by)} {end} trials sooner" if by else "every trial runs all its epochs"
+        sooner = [f"{' and '.join(by)} {end} trials sooner"] if by else []
+        sooner += ["lanes, which were not tried, take less"] if self.packs else []
+        return f"at most: {'; '.join(sooner)}" if sooner else "every trial runs all its epochs"
 
 
 def forecast(study: Study, data: Prepared, most: int = STRUCTURES) -> Forecast:
     """Probe ``most`` structures of a study, the smallest and the largest always; the largest first."""
     found, count = structures(study, data, most)
     seeds, workers = study.plan.seeds, study.settings.resources.workers
-    return Forecast(study, [probe(one, data, study.epochs, seeds, workers) for one in reversed(found)], count)
+    lanes = study.settings.lanes != 1 and not any(one.task.shape(data).reason for one in found)
+    packs = of_a_pack(study.settings) if lanes else ""
+    return Forecast(study, [probe(one, data, study.epochs, seeds, workers) for one in reversed(found)], count, packs)
 
 
 def structures(study: Study, data: Prepared, most: int) -> tuple[list[Structure], int]:
@@ -203,11 +212,12 @@ def room_lines(found: Forecast, space: Room) -> list[str]:
     by = [f"{count} by {name}" for name, count in space.by.items()]
     by += [f"{space.concurrent} by tune.concurrent"] if space.concurrent else []
     workers = found.study.settings.resources.workers
+    of_lanes = f" packs of {found.packs} of one shape" if found.packs else ""
     processes = f"{workers} processes, each of" if workers > 1 else "a process of"
     return [
         f"memory of a trial: {processes} about {_bytes(space.process)}, of which training takes {_bytes(grown)}; "
         "the table is shared",
-        f"side by side on this machine: {space.side_by_side} ({', '.join(by)})",
+        f"side by side on this machine: {space.side_by_side}{of_lanes} ({', '.join(by)})",
     ]
 
 

@@ -22,7 +22,7 @@ from dgm_ray.tune.outcomes import failure_of, number_of
 from dgm_ray.tune.plan import plain
 
 COMPLETE, REMOVE, ERROR = "complete", "remove", "error"
-_KEPT = ("epoch", "done", "reason", "trace", "seconds", "schedule", "best_epoch", "by_seed")
+_KEPT = ("epoch", "done", "reason", "trace", "seconds", "schedule", "best_epoch", "by_seed", "lanes")
 
 Event = dict[str, Any]
 

@@ -50,7 +50,8 @@ def reported(state: dict[str, Any], plan: Plan) -> dict[str, Any]:
     if "best_measures" in state:
         best |= {f"best_{name}": value for name, value in state["best_measures"].items()}
         best["best_epoch"] = state["best_epoch"]
-    known: dict[str, Any] = {name: state[name] for name in ("epoch", "seconds", "schedule", "by_seed") if name in state}
+    names = ("epoch", "seconds", "schedule", "by_seed", "lanes")
+    known: dict[str, Any] = {name: state[name] for name in names if name in state}
     return {plan.metric: math.nan, **best, **known, "reason": "", "done": False}
 
 

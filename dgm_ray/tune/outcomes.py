@@ -29,6 +29,7 @@ class Outcome:
 
     schedule: what was drawn, by epoch, if it changed while the trial ran; ``values`` are then those of the best epoch.
     seeds: of several, what each found (``Repeats.by_seed``); measures are then means, the best epoch is of the best.
+    lanes: of one that was a lane beside others, where (``Lane.places``).
     """
 
     trial_id: str
@@ -45,6 +46,7 @@ class Outcome:
     checkpoint: str | None = None
     schedule: Schedule = field(default_factory=list)
     seeds: list[dict[str, Any]] = field(default_factory=list)
+    lanes: list[list[int]] = field(default_factory=list)
 
     @property
     def best_seed(self) -> dict[str, Any]:
@@ -83,6 +85,7 @@ def outcome_of(trial: RayTrial, metric: str, *, scheduler: str) -> Outcome:
         checkpoint=trial.checkpoint.path if own and kept else None,
         schedule=schedule if len(schedule) > 1 else [],
         seeds=result["by_seed"] if "by_seed" in result else [],
+        lanes=result["lanes"] if "lanes" in result else [],
     )
 
 

@@ -15,7 +15,8 @@ from dgm_ray.training import write_json
 from dgm_ray.training.storage import UNREACHABLE, Mirror, below, check_writable, is_uri
 
 # What a study that is resumed may have otherwise; all else decides what its trials are.
-FREE = ("samples", "concurrent", "time_budget", "stop", "max_failures", "keep", "resources", "mlflow")
+_ENDS = ("samples", "time_budget", "stop", "max_failures", "keep")
+FREE = (*_ENDS, "concurrent", "resources", "lanes", "compile", "mlflow")
 SHOWN = 3  # differences
 MODELS = "models"
 
@@ -105,6 +106,11 @@ class Place:
     def journal(self) -> Path:
         """What was decided, in its order; what a resume needs."""
         return self.folder / "journal.jsonl"
+
+    @property
+    def lanes(self) -> Path:
+        """How many lanes of each shape it pays to train together, if that was tried out."""
+        return self.folder / "lanes.json"
 
     @property
     def best(self) -> Path:

@@ -52,6 +52,11 @@ class Proposals(SearchAlgorithm):  # type: ignore[misc]
     def total_samples(self) -> int:
         return self._total
 
+    @property
+    def resumed(self) -> bool:
+        """Whether there are trials left that the study had when it was stopped."""
+        return bool(self._waiting)
+
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return bool(self._search.set_search_properties(metric, mode, config, **spec))
 

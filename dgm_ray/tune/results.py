@@ -38,6 +38,8 @@ def repeating(study: Study, one: Outcome, *, streamed: bool = False) -> dict[str
     configuration = study.plan.configuration(one.values)
     if one.epochs:
         configuration["arguments"] |= {"epochs": one.epochs}
+    if one.lanes:
+        configuration["arguments"] |= {"lanes": one.lanes}
     if not one.ranked:
         return configuration | {"expected": {}}
     score, measures = one.score, one.measures

@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.experiment import Experiment
 from ray.tune.experiment import Trial as RayTrial
 from rich.console import Console
 
@@ -28,6 +29,8 @@ from dgm_ray.tune.console import ConsoleCallback, print_report, print_summary
 from dgm_ray.tune.data import Shared
 from dgm_ray.tune.journal import Decisions
 from dgm_ray.tune.kept import Collector, trial_name
+from dgm_ray.tune.lanes.runner import Runner
+from dgm_ray.tune.lanes.start import limits_of, shape_of, start_worker
 from dgm_ray.tune.live import figure
 from dgm_ray.tune.observer import Observer, Publisher
 from dgm_ray.tune.outcomes import Outcome, best_first, outcome_of
@@ -211,18 +214,11 @@ def _fit(
         together=study.together(shared.data),
     )
     trainable = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles(resources)))
-    callbacks = [watch, tracking, shown, collector, *([patience] if patience else [])]
+    callbacks: list[tune.Callback] = [watch, tracking, shown, collector, *([patience] if patience else [])]
     if place.mirror:
         callbacks.append(Publisher(place.publish))
-    run_config = tune.RunConfig(
-        name=place.folder.name,
-        storage_path=place.storage,
-        verbose=0,
-        callbacks=callbacks,
-        stop=Stopper(patience) if patience else None,
-        failure_config=tune.FailureConfig(max_failures=settings.max_failures),
-        checkpoint_config=tune.CheckpointConfig(num_to_keep=settings.scheduler.checkpoints, checkpoint_at_end=True),
-    )
+    stop = Stopper(patience) if patience else None
+    kept = tune.CheckpointConfig(num_to_keep=settings.scheduler.checkpoints, checkpoint_at_end=True)
     fitting = max(1, int(ray.cluster_resources()["CPU"] / (resources.cpu * resources.workers)))
     made = settings.scheduler.make(study.plan, study.epochs)
     proposals = Proposals(
@@ -231,27 +227,61 @@ def _fit(
         Decisions(place.journal),
         study.plan,
         place.local,
-        limit=None if settings.scheduler.together else settings.concurrent or fitting,
+        limit=None if settings.scheduler.together or settings.lanes != 1 else settings.concurrent or fitting,
         changing=bool(mutated),
     )
-    # A new one also for a study that is resumed: its journal has more than Ray's last snapshot, and is no pickle.
-    tuner = tune.Tuner(
-        trainable,
-        param_space=param_space(study.plan),
-        tune_config=tune.TuneConfig(
+    named = {"trial_name_creator": trial_name, "trial_dirname_creator": trial_name}
+    fit: Callable[[], Any]
+    if settings.lanes == 1:
+        # A new one also for a study that is resumed: its journal has more than Ray's last snapshot, and is no pickle.
+        fit = tune.Tuner(
+            trainable,
+            param_space=param_space(study.plan),
+            tune_config=tune.TuneConfig(
+                num_samples=settings.samples,
+                search_alg=proposals,
+                scheduler=made,
+                time_budget_s=settings.time_budget,
+                reuse_actors=True,
+                **named,
+            ),
+            run_config=tune.RunConfig(
+                name=place.folder.name,
+                storage_path=place.storage,
+                verbose=0,
+                callbacks=callbacks,
+                stop=stop,
+                failure_config=tune.FailureConfig(max_failures=settings.max_failures),
+                checkpoint_config=kept,
+            ),
+        ).fit
+    else:
+        experiment = Experiment(
+            place.folder.name,
+            trainable,
+            config=param_space(study.plan),
             num_samples=settings.samples,
-            search_alg=proposals,
-            scheduler=made,
+            storage_path=place.storage,
+            stop=stop,
             time_budget_s=settings.time_budget,
-            reuse_actors=True,
-            trial_name_creator=trial_name,
-            trial_dirname_creator=trial_name,
-        ),
-        run_config=run_config,
-    )
+            checkpoint_config=kept,
+            max_failures=settings.max_failures,
+            **named,
+        )
+        fit = Runner(
+            experiment,
+            proposals,
+            made,
+            callbacks,
+            limits_of(settings, fitting),
+            shape=partial(shape_of, study, shared.data),
+            tried=place.lanes,
+            start=partial(start_worker, study, resources, shared.for_trials),
+            say=partial(console.print, highlight=False, soft_wrap=True, markup=False),
+        ).run
     shown.start()
     try:
-        tuner.fit()
+        fit()
     finally:
         shown.stop()
     proposals.settle()

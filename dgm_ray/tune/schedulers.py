@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import count, takewhile
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -40,6 +41,10 @@ class Scheduler(ABC):
     def mutated(self, plan: Plan) -> dict[str, Draw]:
         """Return the draws, by label, whose values change while a trial runs. Raises ConfigurationError."""
         return {}
+
+    def decides(self, epoch: int, decided: int) -> bool:
+        """Tell whether it may stop a trial that reports ``epoch``. decided: how often it could have before."""
+        return False
 
     @abstractmethod
     def make(self, plan: Plan, epochs: int) -> Any:
@@ -86,6 +91,11 @@ class ASHA(Scheduler):
             grace_period=self.grace_period,
             reduction_factor=self.reduction_factor,
         )
+
+    def decides(self, epoch: int, decided: int) -> bool:
+        """Tell whether a rung is left: each report stands on the highest that the trial has reached, once."""
+        rungs = (self.grace_period * self.reduction_factor**index for index in count())
+        return sum(1 for _ in takewhile(lambda rung: rung <= epoch, rungs)) > decided
 
 
 @register
@@ -167,6 +177,9 @@ class MedianStopping(Scheduler):
             min_samples_required=self.min_samples,
             min_time_slice=math.inf,  # else trials are paused for each other's sake
         )
+
+    def decides(self, epoch: int, decided: int) -> bool:
+        return epoch >= self.grace_period
 
 
 class _Population(Scheduler):

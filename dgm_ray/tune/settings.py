@@ -223,6 +223,8 @@ class Settings:
     concurrent: trials at a time at most; as many as fit by default. time_budget: seconds until the study stops.
     stop: what else stops it.
     max_failures: how often a trial whose process died, or whose share of a GPU was too small, is started again.
+    lanes: so many configurations of one shape are trained as one model by each process, which gives the same, faster;
+    auto: as many as it pays. compile: such models by torch.compile, which takes a minute for each shape.
     keep: of how many best trials the checkpoint is kept, and logged.
     experiment: the MLflow experiment. mlflow: what it gets.
     """
@@ -236,6 +238,8 @@ class Settings:
     data: Reading = field(default_factory=Reading)
     seed: NonNegativeInt = 0
     concurrent: PositiveInt | None = None
+    lanes: PositiveInt | Literal["auto"] = 1
+    compile: bool = False
     time_budget: PositiveFloat | None = None
     stop: NoImprovement | None = None
     max_failures: NonNegativeInt = 1

@@ -17,6 +17,7 @@ from dgm_ray.space import Draw, Place, assign, corners, draws_of, fill, read_dra
 from dgm_ray.tasks import train, train_imputer  # noqa: F401 (registers what a trial can be)
 from dgm_ray.tasks.training_task import TrainingTask
 from dgm_ray.tune.data import Route, route, streamed
+from dgm_ray.tune.lanes.check import check_settings, lanes_lines
 from dgm_ray.tune.plan import Plan
 from dgm_ray.tune.settings import RandomSearch, Settings
 
@@ -33,11 +34,13 @@ _DECIDED = {
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a rehearsal saw: parameters of the smallest and the largest corner, and what has no effect."""
+    """What a rehearsal saw: parameters of the smallest and the largest corner, what has no effect, and what is
+    said of lanes."""
 
     fewest_parameters: int
     most_parameters: int
     dead: list[str]
+    lanes: list[str]
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ class Study:
         dead += [f"{label} (it has one value)" for label in still]
         if self.settings.seeds > 1 and not self.seeded(data.metadata):
             dead.append("tune.seeds (nothing is drawn by seed, so each gives the same)")
-        return Rehearsal(min(counts), max(counts), dead)
+        return Rehearsal(min(counts), max(counts), dead, lanes_lines(self, data))
 
     def together(self, data: Prepared) -> bool:
         """Tell whether the seeds of a trial are trained as lanes of one pack: if there are several, and all can be."""
@@ -223,6 +226,7 @@ class Study:
         search.check()
         scheduler.check(self.epochs, self.trials)
         scheduler.mutated(self.plan)
+        check_settings(self.settings)
         if self.settings.seeds > 1 and self.settings.resources.workers > 1:
             rule = "does not go with tune.seeds: leave one of both out"
             raise ConfigurationError("tune.resources.workers", rule, self.settings.resources.workers)

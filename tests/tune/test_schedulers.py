@@ -190,17 +190,19 @@ def test_a_trial_goes_on_from_anothers_weights_with_its_own_values(
     bad.step()
     again(bad, lr=0.02)
     bad.load_checkpoint(str(tmp_path))
-    training = bad._training
+    training = bad._progress.training
     assert training is not None
-    assert good._training is not None
-    weights = [module.state_dict() for module in (training.architecture.model, good._training.architecture.model)]
+    assert good._progress.training is not None
+    weights = [
+        module.state_dict() for module in (training.architecture.model, good._progress.training.architecture.model)
+    ]
     assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
     (group,) = training.architecture.components["autoencoder_optimizer"].param_groups
     assert group["lr"] == 0.02
     result = bad.step()
     assert result["epoch"] == 3
     assert [(entry["epoch"], entry["values"]["lr"]) for entry in result["schedule"]] == [(1, 0.05), (3, 0.02)]
-    assert result["best_val_imputation_rmse"] <= good._training.best.metric  # type: ignore[union-attr]
+    assert result["best_val_imputation_rmse"] <= good._progress.training.best.metric  # type: ignore[union-attr]
     assert good.step()["val_imputation_rmse"] != result["val_imputation_rmse"]
 
 

@@ -199,8 +199,8 @@ def test_the_table_is_not_copied(study: Study, data: Prepared) -> None:
         array.setflags(write=False)
     made = trial(study, data)
     made.step()
-    assert made._training is not None
-    assert made._training.loop.rows.features.data_ptr() == data.train.features.ctypes.data
+    assert made._progress.training is not None
+    assert made._progress.training.loop.rows.features.data_ptr() == data.train.features.ctypes.data
 
 
 @pytest.mark.parametrize("name", ["threads", "device"])

@@ -1,0 +1,59 @@
+"""Run a study with lanes, a process of which kills itself once: ``python lanes_dying.py SPACE FOLDER ADDRESS NAME``.
+
+Trials are saved after every epoch. FOLDER/NAME.epochs has a line for each epoch that a pack is trained.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+from rich.console import Console
+
+from dgm_ray.tune.command import _quiet
+from dgm_ray.tune.place import Place
+from dgm_ray.tune.run import run_study
+from dgm_ray.tune.study import Study
+
+
+def dying(log: Path) -> Callable[[], None]:
+    """Return what makes a process save, log, and kill itself once."""
+
+    def hook() -> None:
+        import dgm_ray.tune.lanes.worker as worker
+        from dgm_ray.training.lanes import Pack
+
+        advance, killed = Pack.advance, log.with_name("killed")
+        worker.CHECKPOINT_SECONDS = worker.REPORT_SECONDS = 0.0
+
+        def logged(pack: Pack) -> Any:
+            epoch = max(lane.training.epoch for lane in pack.lanes)
+            if epoch == 30 and not killed.exists():
+                killed.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            with log.open("a") as file:
+                file.write(json.dumps([os.getpid(), epoch + 1, len(pack.lanes)]) + "\n")
+            return advance(pack)
+
+        Pack.advance = logged
+
+    return hook
+
+
+def main() -> None:
+    _quiet()
+    space, folder, address, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
+    hook = dying(folder / f"{name}.epochs")
+    ray.init(address=address, runtime_env={"worker_process_setup_hook": hook}, log_to_driver=False)
+    study = Study.read(space)
+    place = Place(folder / "results" / name, f"sqlite:///{folder / 'mlflow.db'}", resume="--resume" in sys.argv)
+    run_study(study, study.prepare(), place, Console(width=120), time.monotonic())
+
+
+if __name__ == "__main__":
+    main()
