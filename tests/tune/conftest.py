@@ -66,6 +66,9 @@ ENVIRONMENT = {
     name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")
 } | {"RAY_AUTH_MODE": "disabled"}
 
+# Of the object store of test_storage.py, which trials on the tests' Ray write to.
+KEYS = {"AWS_ACCESS_KEY_ID": "of a test", "AWS_SECRET_ACCESS_KEY": "nobody's", "AWS_EC2_METADATA_DISABLED": "true"}
+
 
 @pytest.fixture
 def small() -> dict[str, Any]:
@@ -114,6 +117,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     line += ["--min-worker-port=0", "--max-worker-port=0"]  # any that is free: another process may have its own Ray
     log = tmp_path_factory.mktemp("ray") / "log"
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "OMP_NUM_THREADS"}  # Ray sets it
+    environment |= KEYS
     with log.open("w") as file:
         head = subprocess.Popen(line, stdout=file, stderr=file, start_new_session=True, env=environment)
         try:
@@ -150,22 +154,21 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def inside(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Command:
+def inside(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
     """Run what ``command`` runs, but in this process, which has imported everything; with MLflow at ``database``.
 
     Where a study of the folder has an MLflow of its own, that is taken. Ray stays joined to what ``--address`` says.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(gc, "freeze", lambda: None)  # this process does not end
+    own = tmp_path / "mlflow.db"
 
     def run(module: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
         there = import_module(module)
         app = there.app if hasattr(there, "app") else import_module(f"{module}.__main__").app
         before = dict(os.environ)
         os.environ.pop("RAY_ADDRESS", None)
-        os.environ["MLFLOW_TRACKING_URI"] = database
-        if (tmp_path / "mlflow.db").exists():
-            del os.environ["MLFLOW_TRACKING_URI"]
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{own}" if own.exists() else database
         line = [*map(str, arguments)]
         try:
             with warnings.catch_warnings():
@@ -177,7 +180,9 @@ def inside(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Co
             os.environ.update(before)
         return subprocess.CompletedProcess(line, done.exit_code, done.stdout, done.stderr)
 
-    return run
+    yield run
+    if own.exists():
+        sender_of(f"sqlite:///{own}").end()
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ def test_a_stopped_study_is_summarised_and_goes_on(
 
 
 def test_optuna_searches(small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, cluster: str) -> None:
-    small["tune"] |= {"search": {"factory": "OptunaSearch", "arguments": {"startup_trials": 2}}}
+    small["tune"] |= {"concurrent": 1, "search": {"factory": "OptunaSearch", "arguments": {"startup_trials": 2}}}
     done = inside(
         "dgm_ray.tune", write(small), "--samples", 5, "--set", "trial.arguments.epochs=3", "--address", cluster
     )
