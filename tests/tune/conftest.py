@@ -121,7 +121,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     with log.open("w") as file:
         head = subprocess.Popen(line, stdout=file, stderr=file, start_new_session=True, env=environment)
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 180
             while "Ray runtime started" not in log.read_text():
                 assert head.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
@@ -187,12 +187,12 @@ def inside(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
-    """Run ``python -m MODULE ARGUMENTS`` in an empty folder, as a user would; two minutes at most."""
+    """Run ``python -m MODULE ARGUMENTS`` in an empty folder, as a user would; five minutes at most."""
 
     def run(module: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
         line = [sys.executable, "-m", module, *map(str, arguments)]
         return subprocess.run(
-            line, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False, env=ENVIRONMENT
+            line, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False, env=ENVIRONMENT
         )
 
     return run
@@ -215,10 +215,10 @@ def stopped(
         line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     ) as running:
         assert running.stdout is not None
-        said, deadline = "", time.monotonic() + 90
+        said, deadline = "", time.monotonic() + 180
         while until not in said and running.poll() is None and time.monotonic() < deadline:
             said += running.stdout.readline()
         time.sleep(wait)
         running.send_signal(stop)
-        said += running.communicate(timeout=60)[0]
+        said += running.communicate(timeout=180)[0]
     return running.returncode, said

@@ -36,7 +36,7 @@ def runs_of(folder: Path, database: str = "") -> tuple[Any, list[Any], Any]:
 
 
 def test_a_study_from_file_to_repeated_winner(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path
+    small: dict[str, Any], write: Write, command: Command, inside: Command, tmp_path: Path
 ) -> None:
     path = write(small)
     done = command("dgm_ray.tune", path, "--seed", 1)
@@ -101,20 +101,20 @@ def test_a_study_from_file_to_repeated_winner(
     assert repeated.returncode == 0, repeated.stdout + repeated.stderr
     assert repeated.stdout.count("reproduced: ") == len(best["expected"])
 
-    refused = command("dgm_ray.tune", path)
+    refused = inside("dgm_ray.tune", path)
     assert refused.returncode == 2
     assert "--resume it, --overwrite it, or give another --name" in refused.stderr
 
 
 def test_a_quiet_study_says_what_is_best_and_where(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path
+    small: dict[str, Any], write: Write, command: Command, inside: Command, tmp_path: Path, cluster: str
 ) -> None:
-    done = command("dgm_ray.tune", write(small), "--quiet", "--samples", 1)
+    done = command("dgm_ray.tune", write(small), "--quiet", "--samples", 1, "--address", cluster)
     folder = tmp_path / "results" / "small"
     best, file, page = done.stdout.splitlines()
     assert re.fullmatch(r"best trial: 000, val_imputation_rmse 0\.\d+", best)
     assert (file, page) == (f"best: {folder / 'best.json'}", f"report: {folder / 'report.html'}")
-    wrong = command("dgm_ray.tune", tmp_path / "none.yaml", "--quiet")
+    wrong = inside("dgm_ray.tune", tmp_path / "none.yaml", "--quiet")
     assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
 
 
@@ -134,10 +134,12 @@ def test_trials_that_diverge_do_not_end_the_study(
 
 
 def test_a_check_starts_and_writes_nothing(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path
+    small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(small)
-    done = command("dgm_ray.tune", path, "--check", "--set", "trial.arguments.architecture.arguments.noise_size=3")
+    for name in ("dgm_ray.tune.cluster.start_ray", "dgm_ray.tune.tracking.sender.sender_of"):
+        monkeypatch.setattr(name, lambda *_: pytest.fail("a check starts something"))
+    done = inside("dgm_ray.tune", path, "--check", "--set", "trial.arguments.architecture.arguments.noise_size=3")
     assert done.returncode == 0, done.stderr
     assert "TrainAutoEncoder, 4 draws, 4 trials of at most 4 epochs, 82 to 252 parameters" in done.stdout
     assert "has no effect: trial.arguments.architecture.arguments.noise_size" in done.stdout
