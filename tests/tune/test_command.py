@@ -223,12 +223,12 @@ def test_a_trial_whose_process_is_killed_does_not_end_the_study(
     with subprocess.Popen(
         line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
     ) as running:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not (victims := trial_processes(head.session)) and time.monotonic() < deadline:
             time.sleep(0.2)
         time.sleep(3)  # until it trains
         os.kill(victims[0], signal.SIGKILL)
-        said = running.communicate(timeout=90)[0]
+        said = running.communicate(timeout=180)[0]
     assert running.returncode == 0, said
     assert "failed: its process died" in said
     table = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet")

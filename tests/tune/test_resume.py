@@ -46,7 +46,7 @@ def killed(line: Sequence[str], journal: Path, *, when: str) -> None:
     with subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
     ) as running:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         while not (journal.exists() and when in journal.read_text()):
             assert running.poll() is None, running.communicate()[0]
             assert time.monotonic() < deadline, "it trains nothing"
@@ -57,7 +57,7 @@ def killed(line: Sequence[str], journal: Path, *, when: str) -> None:
 
 
 def ran(line: Sequence[str]) -> str:
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, env=ENVIRONMENT)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
