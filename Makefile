@@ -3,6 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes that test, each with one Ray; a file's tests, which share what is slow to make, are one process's.
+PROCESSES ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --durations=10
+
+# Else each of the many processes that tests start compiles the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test lint docs bench clean
 
@@ -28,8 +34,8 @@ lint: $(VENV)/.ready-to-test
 	$(BIN)/mypy dgm_ray benchmarks
 
 test: lint
-	$(BIN)/python -m pytest -m 'not slow'
-	$(BIN)/python -m pytest -m slow --durations=10
+	$(PYTEST) -m 'not slow'
+	$(PYTEST) -m slow
 
 docs: $(VENV)/.ready
 	$(BIN)/python -m dgm_ray.documentation

@@ -1,5 +1,9 @@
 """What tests of several floors need: the toy table of the contract, and an architecture for any model."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors gain nothing from more; of the processes of tests too
+
 from collections.abc import Callable, Iterator
 from typing import Any
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
-from dgm_ray.tasks.runner import run
+from dgm_ray.tasks.runner import app, run
 
 Arguments = Callable[..., dict[str, Any]]
 ROOT = Path(__file__).parents[2]
@@ -117,6 +119,11 @@ def test_what_is_expected_is_compared(node: dict[str, Any], tmp_path: Path, caps
     assert "DIFFERS: fid expected 0.5, found nothing" in text
 
 
+def invoked(path: Path) -> Result:
+    """Run the command in this process."""
+    return CliRunner().invoke(app, [str(path)])
+
+
 def runner(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dgm_ray.tasks.runner", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
@@ -125,8 +132,8 @@ def runner(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_the_command(node: dict[str, Any], tmp_path: Path) -> None:
     missing = tmp_path / "nowhere.json"
-    finished = runner(str(missing))
-    check(finished.returncode, finished.stderr, f"{missing}: there is no such file")
+    wrong = invoked(missing)
+    check(wrong.exit_code, wrong.stderr, f"{missing}: there is no such file")
     finished = runner(str(mistaken(node | {"task": "TrainGANN"}, draw, tmp_path / "wrong.json")))
     check(finished.returncode, finished.stderr, "error: ")
     assert "Traceback" not in finished.stdout
@@ -137,9 +144,9 @@ def test_the_command(node: dict[str, Any], tmp_path: Path) -> None:
     assert (finished.returncode, finished.stderr) == (0, "")
     assert "reproduced: best_epoch expected 1, found 1" in finished.stdout
     path.write_text(json.dumps(node | {"expected": {"best_epoch": 2}}))
-    finished = runner(str(path))
-    assert (finished.returncode, finished.stderr) == (1, "")
-    assert "DIFFERS: best_epoch expected 2, found 1" in finished.stdout
+    differs = invoked(path)
+    assert (differs.exit_code, differs.stderr) == (1, "")
+    assert "DIFFERS: best_epoch expected 2, found 1" in differs.stdout
 
 
 def test_the_command_wants_one_file() -> None:

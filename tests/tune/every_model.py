@@ -16,7 +16,8 @@ from rich.console import Console
 from dgm_ray.tune.command import _quiet
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
-SHORT = ("tune.scheduler={factory: FIFO}", "tune.samples=2", "tune.concurrent=1")  # one process a study to start
+SHORT = ("tune.scheduler={factory: FIFO}", "tune.samples=2", "tune.keep=1")
+SHORT += ("tune.concurrent=1",)  # one process a study to start
 FEW = ("trial.arguments.epochs=2", "trial.arguments.evaluate_every=1")
 
 

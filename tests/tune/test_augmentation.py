@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 from rich.console import Console
 
 from dgm_ray.data import Metadata, Variable
@@ -71,14 +70,8 @@ def read(*inputs: Any, **more: Any) -> Augmentation:
     return made
 
 
-@pytest.fixture
-def here(head: Any) -> Any:
-    yield head.address
-    ray.shutdown()
-
-
 @pytest.mark.slow
-def test_defect_13_the_runner_compares(folder: Path, here: str) -> None:
+def test_defect_13_the_runner_compares(folder: Path, joined: None, cluster: str) -> None:
     under = {"under_sampling": {"type": "random", "ratio": 0.5}}
     inputs = [
         comparison(),
@@ -88,7 +81,7 @@ def test_defect_13_the_runner_compares(folder: Path, here: str) -> None:
     ]
     del inputs[0]["data"]["val_features"], inputs[0]["data"]["val_labels"]
     path = folder / "task.json"
-    arguments = {"inputs": inputs, "output": "deep/out.csv", "workers": [{}, {}], "seed": 7, "address": here}
+    arguments = {"inputs": inputs, "output": "deep/out.csv", "workers": [{}, {}], "seed": 7, "address": cluster}
     path.write_text(json.dumps({"task": "Augmentation", "arguments": arguments}))
     with pytest.raises(SystemExit) as ended:
         run(path)

@@ -1,13 +1,11 @@
 """``dgm-ray benchmark imputation``: a grid of imputers, tables, mechanisms, rates and seeds."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import ray
 from typer.testing import CliRunner
 
 from dgm_ray.cli import app
@@ -67,15 +65,8 @@ def test_bad_input_is_one_line(option: str, value: str, message: str, tmp_path: 
     assert not (tmp_path / "grid").exists()
 
 
-@pytest.fixture
-def left() -> Iterator[None]:
-    """Leave the cluster of the test session again."""
-    yield
-    ray.shutdown()
-
-
 @pytest.mark.slow
-def test_a_grid_goes_on_where_it_was_stopped(left: None, cluster: str, tmp_path: Path) -> None:
+def test_a_grid_goes_on_where_it_was_stopped(joined: None, cluster: str, tmp_path: Path) -> None:
     pd.DataFrame({"a": np.arange(40.0), "b": np.arange(40.0) ** 2, "c": ["x", "y"] * 20}).to_csv(
         tmp_path / "my.csv", index=False
     )

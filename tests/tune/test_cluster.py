@@ -144,11 +144,11 @@ def test_what_a_node_has_fits(node: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_refuses_in_one_line(small: dict[str, Any], write: Any, command: Any, cluster: str) -> None:
+def test_the_command_refuses_in_one_line(small: dict[str, Any], write: Any, inside: Any, cluster: str) -> None:
     """On the tests' cluster: one node with 2 CPUs and no GPU."""
     path, wanted = write(small), ("memory=900TiB", "gpu_memory=1GiB", "cpu=3")
     for assignment, rule in zip(wanted, ("none has more than ", "there is no GPU", "2 CPU (1 node)"), strict=True):
-        done = command("dgm_ray.tune", path, "--address", cluster, "--set", f"tune.resources.{assignment}")
+        done = inside("dgm_ray.tune", path, "--address", cluster, "--set", f"tune.resources.{assignment}")
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
         assert line.startswith(f"error: tune.resources.{assignment.partition('=')[0]}: ")

@@ -22,19 +22,21 @@ pytestmark = pytest.mark.slow
 Write = Callable[[dict[str, Any]], Path]
 
 
-def runs_of(folder: Path) -> tuple[Any, list[Any], Any]:
+def runs_of(folder: Path, database: str = "") -> tuple[Any, list[Any], Any]:
+    """Return the run of the one study in a folder, those of its trials, and MLflow's client."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    client = MlflowClient(database or f"sqlite:///{folder / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("dgm_ray")
     runs = client.search_runs([experiment.experiment_id])
-    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    assert len(parents) == 1
-    return parents[0], [run for run in runs if run is not parents[0]], client
+    (parent,) = [run for run in runs if str(folder) in run.data.tags.get("study", "")]
+    trials = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert database or len(runs) == 1 + len(trials)
+    return parent, trials, client
 
 
 def test_a_study_from_file_to_repeated_winner(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path
+    small: dict[str, Any], write: Write, command: Command, inside: Command, tmp_path: Path
 ) -> None:
     path = write(small)
     done = command("dgm_ray.tune", path, "--seed", 1)
@@ -99,43 +101,45 @@ def test_a_study_from_file_to_repeated_winner(
     assert repeated.returncode == 0, repeated.stdout + repeated.stderr
     assert repeated.stdout.count("reproduced: ") == len(best["expected"])
 
-    refused = command("dgm_ray.tune", path)
+    refused = inside("dgm_ray.tune", path)
     assert refused.returncode == 2
     assert "--resume it, --overwrite it, or give another --name" in refused.stderr
 
 
 def test_a_quiet_study_says_what_is_best_and_where(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path
+    small: dict[str, Any], write: Write, command: Command, inside: Command, tmp_path: Path, cluster: str
 ) -> None:
-    done = command("dgm_ray.tune", write(small), "--quiet", "--samples", 1)
+    done = command("dgm_ray.tune", write(small), "--quiet", "--samples", 1, "--address", cluster)
     folder = tmp_path / "results" / "small"
     best, file, page = done.stdout.splitlines()
     assert re.fullmatch(r"best trial: 000, val_imputation_rmse 0\.\d+", best)
     assert (file, page) == (f"best: {folder / 'best.json'}", f"report: {folder / 'report.html'}")
-    wrong = command("dgm_ray.tune", tmp_path / "none.yaml", "--quiet")
+    wrong = inside("dgm_ray.tune", tmp_path / "none.yaml", "--quiet")
     assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
 
 
 def test_trials_that_diverge_do_not_end_the_study(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str
+    small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, cluster: str, database: str
 ) -> None:
     components = small["trial"]["arguments"]["architecture"]["components"]
     components["autoencoder"]["arguments"]["decoder"] = {}  # without bounds
     components["autoencoder_optimizer"]["arguments"]["lr"] = {"grid_search": [1e30, 0.01]}
-    small["tune"] = {"samples": 1}
-    done = command("dgm_ray.tune", write(small), "--name", "two", "--address", cluster)
+    small["tune"] = {"samples": 1, "concurrent": 1}
+    done = inside("dgm_ray.tune", write(small), "--name", "two", "--address", cluster)
     assert done.returncode == 0, done.stdout + done.stderr
     table = pd.read_parquet(tmp_path / "results" / "two" / "results.parquet")
     assert list(table["status"]) == ["completed", "diverged"]
-    _, trials, _ = runs_of(tmp_path)
+    _, trials, _ = runs_of(tmp_path, database)
     assert sorted(run.info.status for run in trials) == ["FAILED", "FINISHED"]
 
 
 def test_a_check_starts_and_writes_nothing(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path
+    small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(small)
-    done = command("dgm_ray.tune", path, "--check", "--set", "trial.arguments.architecture.arguments.noise_size=3")
+    for name in ("dgm_ray.tune.cluster.start_ray", "dgm_ray.tune.tracking.sender.sender_of"):
+        monkeypatch.setattr(name, lambda *_: pytest.fail("a check starts something"))
+    done = inside("dgm_ray.tune", path, "--check", "--set", "trial.arguments.architecture.arguments.noise_size=3")
     assert done.returncode == 0, done.stderr
     assert "TrainAutoEncoder, 4 draws, 4 trials of at most 4 epochs, 82 to 252 parameters" in done.stdout
     assert "has no effect: trial.arguments.architecture.arguments.noise_size" in done.stdout
@@ -152,23 +156,29 @@ def test_a_check_starts_and_writes_nothing(
         ),
         (["--set", "trial.arguments.epoch=1"], "error: trial.arguments.epoch: "),
         (["--resume"], "there is no study here to resume"),
-        (["--address", "127.0.0.1:1"], "error: --address: no Ray cluster answers"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str, options: list[str], said: str
+    small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, cluster: str, options: list[str], said: str
 ) -> None:
-    path = write(small)
-    done = command("dgm_ray.tune", path, "--address", cluster, *options)
+    check_refused(inside, write(small), said, "--address", cluster, *options)
+
+
+def test_no_cluster_is_one_line_and_nothing_is_written(small: dict[str, Any], write: Write, command: Command) -> None:
+    check_refused(command, write(small), "error: --address: no Ray cluster answers", "--address", "127.0.0.1:1")
+
+
+def check_refused(command: Command, path: Path, said: str, *options: str) -> None:
+    done = command("dgm_ray.tune", path, *options)
     assert done.returncode == 2
     assert said in done.stderr
     assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == done.stderr.splitlines()
-    assert list(tmp_path.iterdir()) == [path]
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_study_is_summarised_and_goes_on(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str, stop: signal.Signals
+    small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, cluster: str, stop: signal.Signals
 ) -> None:
     small["tune"] = {"samples": 6}
     small["trial"]["arguments"] |= {"epochs": 400, "evaluate_every": 20}
@@ -180,7 +190,7 @@ def test_a_stopped_study_is_summarised_and_goes_on(
     finished = set(table[table["status"] == "completed"]["trial"])
     assert 1 <= len(finished) < 6
 
-    resumed = command("dgm_ray.tune", path, "--resume", "--address", cluster)
+    resumed = inside("dgm_ray.tune", path, "--resume", "--address", cluster)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     again = {int(number) for number in re.findall(r"^[* ] (\d{3})  val", resumed.stdout, re.MULTILINE)}
     assert again | finished == set(range(6))
@@ -192,9 +202,9 @@ def test_a_stopped_study_is_summarised_and_goes_on(
     assert len(trials) == 6
 
 
-def test_optuna_searches(small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str) -> None:
-    small["tune"] |= {"search": {"factory": "OptunaSearch", "arguments": {"startup_trials": 2}}}
-    done = command(
+def test_optuna_searches(small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, cluster: str) -> None:
+    small["tune"] |= {"concurrent": 1, "search": {"factory": "OptunaSearch", "arguments": {"startup_trials": 2}}}
+    done = inside(
         "dgm_ray.tune", write(small), "--samples", 5, "--set", "trial.arguments.epochs=3", "--address", cluster
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -204,26 +214,27 @@ def test_optuna_searches(small: dict[str, Any], write: Write, command: Command, 
 
 
 def test_a_trial_whose_process_is_killed_does_not_end_the_study(
-    small: dict[str, Any], write: Write, tmp_path: Path, head: Head
+    small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, head: Head
 ) -> None:
     small["tune"] = {"samples": 2, "max_failures": 0, "concurrent": 1}
     small["trial"]["arguments"] |= {"epochs": 1500, "evaluate_every": 20}
-    line = [sys.executable, "-u", "-m", "dgm_ray.tune", str(write(small)), "--address", head.address]
+    given = [str(write(small)), "--address", head.address]
+    line = [sys.executable, "-u", "-m", "dgm_ray.tune", *given]
     with subprocess.Popen(
         line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
     ) as running:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not (victims := trial_processes(head.session)) and time.monotonic() < deadline:
             time.sleep(0.2)
         time.sleep(3)  # until it trains
         os.kill(victims[0], signal.SIGKILL)
-        said = running.communicate(timeout=90)[0]
+        said = running.communicate(timeout=180)[0]
     assert running.returncode == 0, said
     assert "failed: its process died" in said
     table = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet")
     assert list(table["status"]) == ["completed", "failed"]
-    done = subprocess.run([*line, "--resume"], cwd=tmp_path, env=ENVIRONMENT, timeout=120, check=True)
-    assert done.returncode == 0
+    done = inside("dgm_ray.tune", *given, "--resume")
+    assert done.returncode == 0, done.stdout + done.stderr
     again = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet")
     pd.testing.assert_frame_equal(again, table)
 
@@ -241,14 +252,15 @@ def trial_processes(session: int) -> list[int]:
 
 
 def test_optuna_searches_for_two_metrics(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str
+    small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, cluster: str
 ) -> None:
     arguments = {"other": "val_imputation_mae", "startup_trials": 2}
-    small["tune"] = {"samples": 5, "search": {"factory": "OptunaMultiObjective", "arguments": arguments}}
+    small["tune"] = {"samples": 5, "concurrent": 1}
+    small["tune"] |= {"search": {"factory": "OptunaMultiObjective", "arguments": arguments}}
     lr = small["trial"]["arguments"]["architecture"]["components"]["autoencoder_optimizer"]["arguments"]
     lr["lr"] = {"choice": [1e-2, 1e30]}  # one diverges without any measure
     small["trial"]["arguments"]["architecture"]["components"]["autoencoder"]["arguments"]["decoder"] = {}
-    done = command("dgm_ray.tune", write(small), "--address", cluster)
+    done = inside("dgm_ray.tune", write(small), "--address", cluster)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no trial is better in both val_imputation_rmse and val_imputation_mae than:" in done.stdout
     table = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet")

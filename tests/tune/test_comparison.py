@@ -259,7 +259,7 @@ def scored_by_hand(best: dict[str, Any], seed: int) -> tuple[float, float]:
 
 @pytest.mark.slow
 def test_a_comparison_from_a_table_to_its_winner(
-    compared: Write, command: Command, tmp_path: Path, table: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
+    compared: Write, inside: Command, tmp_path: Path, table: Path, cluster: str, database: str
 ) -> None:
     imputers = {
         "k_nearest": {"imputer.arguments.neighbours": {"randint": [2, 9]}},
@@ -268,7 +268,7 @@ def test_a_comparison_from_a_table_to_its_winner(
     }
     path = compared(imputers=imputers)
     given = ["dgm_ray.tune", path, "--address", cluster]
-    done = command(*given)
+    done = inside(*given)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     lines = re.findall(r"^ +\d of 4  (\w+)  (\S+)", done.stdout, re.MULTILINE)
@@ -294,20 +294,19 @@ def test_a_comparison_from_a_table_to_its_winner(
     for name in ("leaderboard.md", "leaderboard.html"):
         assert f"{board['test_mean'][winner]:.4f}" in (folder / name).read_text(encoding="utf-8")
 
-    repeated = command("dgm_ray.tasks.runner", folder / "best.json")
+    repeated = inside("dgm_ray.tasks.runner", folder / "best.json")
     assert repeated.returncode == 0, repeated.stdout + repeated.stderr
     assert "reproduced: val_imputation_rmse" in repeated.stdout
     completing = re.search(r"^use it: .*dgm-ray (impute .*)$", done.stdout, re.MULTILINE)
     assert completing is not None
     assert completing[1].endswith("people.csv COMPLETED.csv")
-    monkeypatch.chdir(tmp_path)
     completed = CliRunner().invoke(app, completing[1].split())
     assert completed.exit_code == 0, completed.output
     assert not pd.read_csv(tmp_path / "COMPLETED.csv").isna().any().any()
 
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = MlflowClient(database)
     experiment = client.get_experiment_by_name("dgm_ray")
     runs = client.search_runs([experiment.experiment_id], "tags.comparison = 'few'")
     whole = {run.info.run_name: run for run in runs}
@@ -322,7 +321,7 @@ def test_a_comparison_from_a_table_to_its_winner(
     kept = [line for line in journal.read_text().splitlines() if '"search gaussian_em' not in line]
     journal.write_text("\n".join(kept[:-1]) + "\n" + kept[-1][:20])
     before = (folder / "k_nearest" / "results.parquet").stat().st_mtime_ns
-    resumed = command(*given, "--resume")
+    resumed = inside(*given, "--resume")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     again = [line for line in resumed.stdout.splitlines() if line.endswith("(done before)")]
     assert [line.split()[3] for line in again] == ["means_and_modes", "k_nearest"]
@@ -331,20 +330,20 @@ def test_a_comparison_from_a_table_to_its_winner(
     columns = ["validation_mean", "test_mean", "test_std", "repeats", "failed"]
     pd.testing.assert_frame_equal(same[columns], board[columns])
 
-    refused = command(*given)
+    refused = inside(*given)
     assert refused.returncode == 2
     assert "--resume it, --overwrite it, or give another --name" in refused.stderr
 
 
 @pytest.mark.slow
-def test_a_stopped_comparison_goes_on(compared: Write, command: Command, tmp_path: Path, cluster: str) -> None:
+def test_a_stopped_comparison_goes_on(compared: Write, inside: Command, tmp_path: Path, cluster: str) -> None:
     slow = {"epochs": 3000, "evaluate_every": 50, "patience": None, LR: {"loguniform": [1e-4, 1e-3]}}
     path = compared(imputers={"zero": {}, "dae": slow}, repeats=1, tune={"samples": 2})
     code, said = stopped(tmp_path, path, "--address", cluster, until="2 of 3  zero", wait=4)  # the third is searched
     assert code == 130, said
     assert "stopped: 2 of 3 imputers are searched; --resume goes on" in said
     short = ["--set", "imputers.dae.epochs=5"]
-    resumed = command("dgm_ray.tune", path, "--resume", "--address", cluster, *short)  # another space: searched anew
+    resumed = inside("dgm_ray.tune", path, "--resume", "--address", cluster, *short)  # another space: searched anew
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert resumed.stdout.count("(done before)") == 2
     board = pd.read_parquet(tmp_path / "results" / "few" / "leaderboard.parquet")

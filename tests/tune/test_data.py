@@ -2,14 +2,13 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import ray
 import torch
 
 from dgm_ray.data import Holdout, Metadata, Npy, Prepared, Streamed, shards
@@ -50,13 +49,6 @@ def large(small: dict[str, Any], table: Npy) -> dict[str, Any]:
     source = {"features": str(table.features), "metadata": str(table.metadata)}
     small["trial"]["arguments"]["data"] = {"source": {"factory": "Npy", "arguments": source}}
     return small
-
-
-@pytest.fixture
-def joined(cluster: str) -> Iterator[None]:
-    ray.init(address=cluster, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -204,13 +196,13 @@ def test_the_driver_reads_what_trials_read(joined: None, table: Npy) -> None:
 
 @pytest.mark.slow
 def test_a_study_streams_while_trials_hold_every_cpu(
-    large: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str
+    large: dict[str, Any], write: Write, inside: Command, tmp_path: Path, cluster: str
 ) -> None:
     """Two trials of a CPU each, on a node with two."""
     large["tune"] |= {"data": {"mode": "stream"}, "scheduler": {"factory": "FIFO"}, "samples": 2}
     large["trial"]["arguments"]["epochs"] = 2
     path = write(large)
-    done = command("dgm_ray.tune", path, "--address", cluster)
+    done = inside("dgm_ray.tune", path, "--address", cluster)
     assert done.returncode == 0, done.stderr
     assert "table streamed from its file: tune.data.mode says so" in done.stdout
     baseline = re.search(r"means and modes: val_imputation_rmse (\S+)", done.stdout)
@@ -224,11 +216,11 @@ def test_a_study_streams_while_trials_hold_every_cpu(
     assert (folder / "imputation.csv").exists(), "the winner is scored on the test cells"
     best = json.loads((folder / "best.json").read_text())
     assert "streamed rows" in best["expected"]["not_repeated"]
-    alone = command("dgm_ray.tasks.runner", folder / "best.json")
+    alone = inside("dgm_ray.tasks.runner", folder / "best.json")
     assert alone.returncode == 0, alone.stderr
-    resumed = command("dgm_ray.tune", path, "--resume", "--address", cluster)
+    resumed = inside("dgm_ray.tune", path, "--resume", "--address", cluster)
     assert resumed.returncode == 0, resumed.stderr
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "results.parquet"), results)
-    planned = command("dgm_ray.tune", path, "--plan")
+    planned = inside("dgm_ray.tune", path, "--plan")
     assert planned.returncode == 2
     assert "tune.data.mode: --plan tries steps on rows in memory, so set it to memory, not 'stream'" in planned.stderr

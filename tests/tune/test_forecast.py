@@ -161,10 +161,10 @@ def test_durations(seconds: float, said: str) -> None:
 
 @pytest.mark.slow
 def test_the_command_says_what_a_study_takes_and_writes_nothing(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path
+    small: dict[str, Any], write: Write, inside: Command, tmp_path: Path
 ) -> None:
     path = write(small)
-    done = command("dgm_ray.tune", path, "--plan")
+    done = inside("dgm_ray.tune", path, "--plan")
     assert done.returncode == 0, done.stderr
     for said in (
         "plan: 4 trials of at most 4 epochs; probed 8 of 8 structures",
@@ -176,19 +176,19 @@ def test_the_command_says_what_a_study_takes_and_writes_nothing(
     ):
         assert said in done.stdout
     assert list(tmp_path.iterdir()) == [path]
-    refused = command("dgm_ray.tune", path, "--plan", "--set", "tune.resources.memory=900TiB")
+    refused = inside("dgm_ray.tune", path, "--plan", "--set", "tune.resources.memory=900TiB")
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: tune.resources: no trial fits this machine's memory, not ")
 
 
 @pytest.mark.slow
 def test_the_command_says_what_a_comparison_takes(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path
+    small: dict[str, Any], write: Write, inside: Command, tmp_path: Path
 ) -> None:
     imputers = {"k_nearest": {"imputer.arguments.neighbours": {"randint": [2, 9]}}, "autoencoder": {"epochs": 3}}
     node = {"tune": {"samples": 2}, "data": {"source": {"factory": "Wine"}}, "repeats": 2, "imputers": imputers}
     path = write(node)
-    done = command("dgm_ray.tune", path, "--plan")
+    done = inside("dgm_ray.tune", path, "--plan")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     for name in (

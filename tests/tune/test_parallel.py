@@ -7,20 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 from rich.console import Console
 
 from dgm_ray.errors import ConfigurationError, UnfinishedError
 from dgm_ray.registry import TASKS, call
 from dgm_ray.tune import parallel
-from dgm_ray.tune.cluster import start_ray
 from dgm_ray.tune.parallel import MultiProcessTaskRunner, Pool, Worker
-from dgm_ray.tune.settings import Resources
 
 QUIET = Console(quiet=True)
 
@@ -57,14 +53,6 @@ def test_none_inside_another(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert not (tmp_path / "x.csv").exists()
 
 
-@pytest.fixture(scope="module")
-def here(head: Any) -> Iterator[None]:
-    """Ray, in this process, on the cluster of the test session."""
-    start_ray(Resources(), head.address)
-    yield
-    ray.shutdown()
-
-
 def closures() -> dict[str, Any]:
     """Return pieces of work that end in different ways."""
 
@@ -84,7 +72,7 @@ def closures() -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_one_that_fails_hangs_or_dies_is_an_outcome(here: None) -> None:
+def test_one_that_fails_hangs_or_dies_is_an_outcome(joined: None) -> None:
     works = closures()
     names = ["well", "fail", "die", "well", "hang", "leave", "well"]
     pool = Pool([Worker(), Worker()], QUIET, timeout=8, log_every=1)
@@ -107,7 +95,7 @@ def test_one_that_fails_hangs_or_dies_is_an_outcome(here: None) -> None:
 
 
 @pytest.mark.slow
-def test_a_process_sees_its_gpu_and_one_thread(here: None) -> None:
+def test_a_process_sees_its_gpu_and_one_thread(joined: None) -> None:
     def seen(item: Any) -> tuple[str | None, str]:
         device = os.environ["CUDA_VISIBLE_DEVICES"] if "CUDA_VISIBLE_DEVICES" in os.environ else None
         return device, os.environ["OMP_NUM_THREADS"]
@@ -130,7 +118,7 @@ def configurations(folder: Path, count: int) -> list[str]:
 
 
 @pytest.mark.slow
-def test_defect_32_the_file_has_a_row_for_each(here: None, cluster: str, tmp_path: Path) -> None:
+def test_defect_32_the_file_has_a_row_for_each(joined: None, cluster: str, tmp_path: Path) -> None:
     paths = configurations(tmp_path, 4)
     output = tmp_path / "new" / "it.csv"
     task = read({"workers": [{"gpu_device": 2}], "inputs": paths, "output": str(output), "address": cluster})

@@ -60,18 +60,18 @@ def test_trials_that_end_together_cannot_be_waited_for(small: dict[str, Any], wr
 
 @pytest.mark.slow
 def test_a_study_stops_when_nothing_is_better(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str
+    small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, cluster: str, database: str
 ) -> None:
     arguments = small["trial"]["arguments"]
     arguments["architecture"]["components"]["autoencoder_optimizer"]["arguments"]["lr"] = 1e-9  # no trial learns
     stop = {"factory": "NoImprovement", "arguments": {"trials": 3, "by": 10.0}}
     small["tune"] = {"samples": 20, "concurrent": 1, "stop": stop}
     path = write(small)
-    done = command("dgm_ray.tune", path, "--address", cluster)
+    done = inside("dgm_ray.tune", path, "--address", cluster)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "stopped: val_imputation_rmse did not improve in 3 trials (tune.stop)" in done.stdout
     table = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet")
     assert list(table["status"]).count("completed") == 4, "the best and three that were not better by 10"
     assert (table["epochs"] > 0).sum() <= 6, "the others were not started"
-    parent, _, _ = runs_of(tmp_path)
+    parent, _, _ = runs_of(tmp_path, database)
     assert parent.data.tags["status"] == "completed"

@@ -46,7 +46,7 @@ def killed(line: Sequence[str], journal: Path, *, when: str) -> None:
     with subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
     ) as running:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         while not (journal.exists() and when in journal.read_text()):
             assert running.poll() is None, running.communicate()[0]
             assert time.monotonic() < deadline, "it trains nothing"
@@ -57,7 +57,7 @@ def killed(line: Sequence[str], journal: Path, *, when: str) -> None:
 
 
 def ran(line: Sequence[str]) -> str:
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, env=ENVIRONMENT)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -70,12 +70,12 @@ def trained(folder: Path, name: str) -> list[list[int]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("search", [OPTUNA, {"factory": "RandomSearch"}], ids=["Optuna", "random"])
 def test_a_study_whose_driver_was_killed_ends_as_if_it_had_not_been(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str, search: dict[str, Any]
+    small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, cluster: str, search: dict[str, Any]
 ) -> None:
     small["tune"] |= {"samples": 6, "concurrent": 1, "search": search}
     small["trial"]["arguments"] |= {"epochs": 64}
     path = write(small)
-    done = command("dgm_ray.tune", path, "--address", cluster, "--name", "whole")
+    done = inside("dgm_ray.tune", path, "--address", cluster, "--name", "whole")
     assert done.returncode == 0, done.stdout + done.stderr
     whole = found(tmp_path, "whole")
     longest = int(whole[whole["trial"].between(1, 4)]["epochs"].idxmax())  # one that goes far, to be cut in its middle
@@ -98,12 +98,12 @@ def test_a_study_whose_driver_was_killed_ends_as_if_it_had_not_been(
 
 @pytest.mark.slow
 def test_a_trial_whose_process_is_killed_ends_as_if_it_had_not_been(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str
+    small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, cluster: str
 ) -> None:
     small["tune"] |= {"samples": 4, "concurrent": 1, "max_failures": 1, "search": OPTUNA}
     small["trial"]["arguments"] |= {"epochs": 64}
     path = write(small)
-    done = command("dgm_ray.tune", path, "--address", cluster, "--name", "whole")
+    done = inside("dgm_ray.tune", path, "--address", cluster, "--name", "whole")
     assert done.returncode == 0, done.stdout + done.stderr
     ran(saved_often(path, tmp_path, cluster, "died"))
     pd.testing.assert_frame_equal(found(tmp_path, "died"), found(tmp_path, "whole"))
@@ -118,12 +118,12 @@ def test_a_trial_whose_process_is_killed_ends_as_if_it_had_not_been(
 
 @pytest.mark.slow
 def test_a_study_is_extended_and_keeps_the_checkpoints_of_the_best(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str
+    small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, cluster: str
 ) -> None:
     small["tune"] |= {"samples": 12, "concurrent": 1, "search": OPTUNA, "keep": 2}
     path, options = write(small), ["--address", cluster, "--name"]
     for name, more in (("long", []), ("short", ["--samples", 3]), ("short", ["--samples", 12, "--resume"])):
-        done = command("dgm_ray.tune", path, *options, name, *more)
+        done = inside("dgm_ray.tune", path, *options, name, *more)
         assert done.returncode == 0, done.stdout + done.stderr
     ended = re.findall(r"^[* ] (\d{3})  val", done.stdout, re.MULTILINE)
     assert ended == [f"{number:03d}" for number in range(3, 12)], "the first are as they were"
@@ -134,7 +134,7 @@ def test_a_study_is_extended_and_keeps_the_checkpoints_of_the_best(
         there = {int(one.parts[-3][-4:]) for one in (tmp_path / "results" / name).rglob("checkpoint.pt")}
         assert there == best
 
-    fewer = command("dgm_ray.tune", path, *options, "short", "--samples", 5, "--resume")
+    fewer = inside("dgm_ray.tune", path, *options, "short", "--samples", 5, "--resume")
     assert fewer.returncode == 2
     said = "tune.samples: this study has 12 trials already, and goes on with at least as many (--samples), not 5"
     assert fewer.stderr == f"error: {said}\n"
@@ -198,11 +198,11 @@ def test_what_may_change_may(small: dict[str, Any], there: Place, write: Write) 
     there.check_unchanged(now.node, now.resolved())
 
 
-def test_the_command_says_what_changed(write: Write, small: dict[str, Any], there: Place, command: Command) -> None:
-    done = command("dgm_ray.tune", write(small), "--resume", "--set", "trial.arguments.epochs=9")
+def test_the_command_says_what_changed(write: Write, small: dict[str, Any], there: Place, inside: Command) -> None:
+    done = inside("dgm_ray.tune", write(small), "--resume", "--set", "trial.arguments.epochs=9")
     assert done.returncode == 2
     assert done.stderr == f"error: {there.folder}: cannot go on as another study: trial.arguments.epochs was 4, is 9\n"
     there.journal.unlink()
-    done = command("dgm_ray.tune", write(small), "--resume")
+    done = inside("dgm_ray.tune", write(small), "--resume")
     assert done.returncode == 2
     assert done.stderr == f"error: {there.folder}: has no journal.jsonl, without which a study cannot go on\n"

@@ -233,8 +233,8 @@ def test_a_schedule_says_what_changed_and_when() -> None:
     assert said_schedule(schedule) == "lr 0.1, 0.12 from epoch 4; a x, y from epoch 6"
 
 
-def searched(command: Command, path: Path, cluster: str, folder: Path, scheduler: str, *more: object) -> pd.DataFrame:
-    done = command("dgm_ray.tune", path, "--address", cluster, "--set", f"tune.scheduler={scheduler}", *more)
+def searched(inside: Command, path: Path, cluster: str, folder: Path, scheduler: str, *more: object) -> pd.DataFrame:
+    done = inside("dgm_ray.tune", path, "--address", cluster, "--set", f"tune.scheduler={scheduler}", *more)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     return pd.read_parquet(folder / "results" / "small" / "results.parquet")
@@ -242,10 +242,10 @@ def searched(command: Command, path: Path, cluster: str, folder: Path, scheduler
 
 @pytest.mark.slow
 def test_hyperband_halves_and_goes_on(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str
+    small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, cluster: str
 ) -> None:
     scheduler, epochs = "{factory: HyperBand, arguments: {reduction_factor: 2}}", "trial.arguments.epochs=5"
-    table = searched(command, write(small), cluster, tmp_path, scheduler, "--samples", 10, "--set", epochs)
+    table = searched(inside, write(small), cluster, tmp_path, scheduler, "--samples", 10, "--set", epochs)
     counts = table["status"].value_counts()
     assert counts["completed"] >= 3 + 1, "the first bracket of three, and the last of each other"
     assert counts["stopped"] >= 2
@@ -257,13 +257,13 @@ def test_hyperband_halves_and_goes_on(
 
 
 @pytest.mark.slow
-def test_the_median_stops(small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str) -> None:
+def test_the_median_stops(small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, cluster: str) -> None:
     small["trial"]["arguments"]["architecture"]["components"]["autoencoder_optimizer"]["arguments"]["lr"] = {
         "grid_search": [0.05, 0.05, 0.05, 1e-6]  # the last is behind the median of the others from the beginning
     }
     small["trial"]["arguments"] |= {"epochs": 8, "batch_size": 16}
     scheduler = "{factory: MedianStopping, arguments: {grace_period: 2}}"
-    table = searched(command, write(small), cluster, tmp_path, scheduler, "--samples", 1, "--set", "tune.concurrent=1")
+    table = searched(inside, write(small), cluster, tmp_path, scheduler, "--samples", 1, "--set", "tune.concurrent=1")
     assert list(table["reason"]) == ["all epochs done"] * 3 + ["stopped by MedianStopping at epoch 2"]
     assert table["draw:lr"].iloc[-1] == 1e-6
 
@@ -271,12 +271,12 @@ def test_the_median_stops(small: dict[str, Any], write: Write, command: Command,
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["PBT", "PB2"])
 def test_a_population_is_searched(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str, name: str
+    small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, cluster: str, database: str, name: str
 ) -> None:
     small["trial"]["arguments"] |= {"epochs": 12}
     mutations = "[lr, batch_size]" if name == "PBT" else "[lr]"
     scheduler = f"{{factory: {name}, arguments: {{mutations: {mutations}, perturbation_interval: 2}}}}"
-    table = searched(command, write(small), cluster, tmp_path, scheduler, "--samples", 6)
+    table = searched(inside, write(small), cluster, tmp_path, scheduler, "--samples", 6)
     assert list(table["reason"]) == ["all epochs done"] * 6
     assert list(table["epochs"]) == [12] * 6
     assert table["draw:lr"].between(1e-3, 1e-1).all()
@@ -289,7 +289,7 @@ def test_a_population_is_searched(
         }
         assert changes(schedule).keys() <= {"lr", "batch_size"}
 
-    _, trials, client = runs_of(tmp_path)
+    _, trials, client = runs_of(tmp_path, database)
     for one in trials:
         key = one.data.tags["trial_id"]
         logged = {m.step: m.value for m in client.get_metric_history(one.info.run_id, "value.lr")}
@@ -302,7 +302,7 @@ def test_a_population_is_searched(
     winner = schedules[table["trial_id"].iloc[0]]
     assert ("not_repeated" in best["expected"]) == bool(winner)
     assert best["arguments"]["epochs"] == 12
-    repeated = command("dgm_ray.tasks.runner", tmp_path / "results" / "small" / "best.json")
+    repeated = inside("dgm_ray.tasks.runner", tmp_path / "results" / "small" / "best.json")
     assert repeated.returncode == 0, repeated.stdout + repeated.stderr
     assert ("not_repeated: val_imputation_rmse " in repeated.stdout) == bool(winner)
 
@@ -322,7 +322,7 @@ def test_pb2_searches_within_the_range(small: dict[str, Any], write: Write) -> N
     ],
 )
 def test_trials_that_take_turns_go_on_when_a_study_is_resumed(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str, scheduler: str, ends: set[str]
+    small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, cluster: str, scheduler: str, ends: set[str]
 ) -> None:
     small["tune"] = {"samples": 6, "max_failures": 0}
     small["trial"]["arguments"] |= {"epochs": 500, "evaluate_every": 20}
@@ -332,7 +332,7 @@ def test_trials_that_take_turns_go_on_when_a_study_is_resumed(
     before = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet").set_index("trial")
     assert "interrupted" in set(before["status"]), said
 
-    resumed = command("dgm_ray.tune", path, *chosen, "--resume")
+    resumed = inside("dgm_ray.tune", path, *chosen, "--resume")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     after = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet").set_index("trial")
     assert len(after) == 6

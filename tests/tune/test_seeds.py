@@ -275,14 +275,14 @@ def test_a_comparison_trains_those_that_draw_with_several_seeds(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_a_study_that_was_stopped_goes_on_and_its_winner_is_repeated(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str
+    small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, cluster: str
 ) -> None:
     small["tune"] = {"samples": 3, "seeds": 3}
     small["trial"]["arguments"] |= {"epochs": 120, "evaluate_every": 20, "patience": 60, "seed": 5}
     path, options = write(small), ["--address", cluster]
     code, said = stopped(tmp_path, path, *options)
     assert code == 128 + signal.SIGINT, said
-    resumed = command("dgm_ray.tune", path, "--resume", *options)
+    resumed = inside("dgm_ray.tune", path, "--resume", *options)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
 
     folder = tmp_path / "results" / "small"
@@ -312,7 +312,7 @@ def test_a_study_that_was_stopped_goes_on_and_its_winner_is_repeated(
     written = json.loads((folder / "best.json").read_text())
     best = min(json.loads(table["seeds"].iloc[0]), key=lambda one: float(one["score"]))
     assert written["arguments"]["seed"] == best["seed"]
-    repeated = command("dgm_ray.tasks.runner", folder / "best.json")
+    repeated = inside("dgm_ray.tasks.runner", folder / "best.json")
     assert repeated.returncode == 0, repeated.stdout + repeated.stderr
     assert repeated.stdout.count("reproduced: ") == len(written["expected"])
 
@@ -320,12 +320,12 @@ def test_a_study_that_was_stopped_goes_on_and_its_winner_is_repeated(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["PBT", "PB2"])
 def test_a_population_has_several_seeds(
-    small: dict[str, Any], write: Write, command: Command, tmp_path: Path, cluster: str, name: str
+    small: dict[str, Any], write: Write, inside: Command, tmp_path: Path, cluster: str, name: str
 ) -> None:
     arguments = {"mutations": ["lr"], "perturbation_interval": 2}
     small["tune"] = {"samples": 4, "seeds": 2, "scheduler": {"factory": name, "arguments": arguments}}
     small["trial"]["arguments"] |= {"epochs": 8}
-    done = command("dgm_ray.tune", write(small), "--address", cluster)
+    done = inside("dgm_ray.tune", write(small), "--address", cluster)
     assert done.returncode == 0, done.stdout + done.stderr
     table = pd.read_parquet(tmp_path / "results" / "small" / "results.parquet")
     assert list(table["reason"]) == ["all epochs done"] * 4

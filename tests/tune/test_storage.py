@@ -3,8 +3,6 @@
 import json
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,8 @@ from dgm_ray.training import write_text
 from dgm_ray.tune.place import Place
 from dgm_ray.tune.study import Study
 
-from .conftest import ENVIRONMENT, stopped
+from .conftest import ENVIRONMENT, KEYS, Command, stopped
 
-KEYS = {"AWS_ACCESS_KEY_ID": "of a test", "AWS_SECRET_ACCESS_KEY": "nobody's", "AWS_EC2_METADATA_DISABLED": "true"}
 OPTIONS = "?region=us-east-1&endpoint_override=http://"
 
 
@@ -57,12 +54,6 @@ def names(storage: str) -> set[str]:
     there, folder = fs.FileSystem.from_uri(storage)
     found = there.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
     return {info.path.removeprefix(f"{folder}/") for info in found if info.type == fs.FileType.File}
-
-
-def tune(folder: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
-    line = [sys.executable, "-m", "dgm_ray.tune", *map(str, arguments)]
-    environment = ENVIRONMENT | KEYS
-    return subprocess.run(line, capture_output=True, text=True, cwd=folder, timeout=150, check=False, env=environment)
 
 
 def test_a_study_is_found_again_from_anywhere(storage: str, study: Study) -> None:
@@ -118,17 +109,22 @@ def test_what_cannot_be_written_is_one_line(server: str, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_a_study_that_is_stopped_goes_on(
-    small: dict[str, Any], write: Callable[[dict[str, Any]], Path], tmp_path: Path, storage: str
+    small: dict[str, Any],
+    write: Callable[[dict[str, Any]], Path],
+    inside: Command,
+    tmp_path: Path,
+    storage: str,
+    cluster: str,
 ) -> None:
     small["tune"] = {"samples": 3, "concurrent": 1}
     small["trial"]["arguments"] |= {"epochs": 400, "evaluate_every": 20}
-    path = write(small)
-    code, said = stopped(tmp_path, path, "--storage", storage, until=" 000", environment=ENVIRONMENT | KEYS)
+    path, given = write(small), ["--storage", storage, "--address", cluster]
+    code, said = stopped(tmp_path, path, *given, until=" 000", environment=ENVIRONMENT | KEYS)
     assert code == 128 + signal.SIGINT, said
     finished = set(read(storage, "small/results.parquet").query("status == 'completed'")["trial"])
     assert 1 <= len(finished) < 3
 
-    resumed = tune(tmp_path, path, "--storage", storage, "--resume")
+    resumed = inside("dgm_ray.tune", path, *given, "--resume")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     again = {int(number) for number in re.findall(r"^[* ] (\d{3})  val", resumed.stdout, re.MULTILINE)}
     assert not again & finished, "what was finished is not run again"
@@ -149,7 +145,7 @@ def test_a_study_that_is_stopped_goes_on(
 
 
 @pytest.mark.slow
-def test_a_comparison_goes_on_where_it_was(tmp_path: Path, storage: str) -> None:
+def test_a_comparison_goes_on_where_it_was(inside: Command, tmp_path: Path, storage: str, cluster: str) -> None:
     node = {
         "tune": {"samples": 1},
         "data": {"source": {"factory": "Wine"}},
@@ -158,14 +154,15 @@ def test_a_comparison_goes_on_where_it_was(tmp_path: Path, storage: str) -> None
     }
     path = tmp_path / "few.yaml"
     path.write_text(yaml.safe_dump(node))
-    first = tune(tmp_path, path, "--storage", storage)
+    given = [path, "--storage", storage, "--address", cluster]
+    first = inside("dgm_ray.tune", *given)
     assert first.returncode == 0, first.stdout + first.stderr
     written = names(storage)
     assert {"few/best.json", "few/runs.jsonl", "few/leaderboard.html", "few/k_nearest/results.parquet"} < written
     best = read(storage, "few/best.json")
     there, folder = fs.FileSystem.from_uri(storage)
     there.delete_file(f"{folder}/few/best.json")
-    second = tune(tmp_path, path, "--storage", storage, "--resume")
+    second = inside("dgm_ray.tune", *given, "--resume")
     assert second.returncode == 0, second.stdout + second.stderr
     assert second.stdout.count("(done before)") == 2
     assert read(storage, "few/best.json") == best

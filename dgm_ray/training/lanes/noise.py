@@ -139,7 +139,8 @@ def _fill_of(function: Any, args: Any, kwargs: Any) -> Callable[[Tensor, torch.G
         return _MADE[function]
     if function in _INTEGERS:
         ends = [one for one in (args[1:] if function is torch.randint_like else args) if isinstance(one, int)]
-        low, high = ends if len(ends) == 2 else (kwargs.get("low", 0), *(ends or [kwargs["high"]]))
+        ends += [kwargs["high"]] if "high" in kwargs else []
+        low, high = ends if len(ends) == 2 else (kwargs["low"] if "low" in kwargs else 0, *ends)
         return partial(_random, low=low, high=high)
     if function in _IN_PLACE and not any(isinstance(one, Tensor) for one in (*args[1:], *kwargs.values())):
         more = {name: value for name, value in kwargs.items() if name != "generator"}

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dgm_ray.models import Architecture, Phase
+from dgm_ray.models import Architecture, Phase, parameters_of
 from dgm_ray.nn import WGANOptimizer
 from dgm_ray.training.lanes.optimizers import options_of
 
@@ -90,8 +90,8 @@ def _phase(phase: Phase, names: Mapping[int, str]) -> Any:
 
 
 def _optimizer(optimizer: Any, names: Mapping[int, str]) -> Any:
-    groups = [[names.get(id(one), "?") for one in group["params"]] for group in optimizer.param_groups]
-    return type(optimizer).__name__, groups, options_of(optimizer)
+    stepped = [names[id(one)] if id(one) in names else "another's" for one in parameters_of(optimizer)]
+    return type(optimizer).__name__, len(optimizer.param_groups), stepped, options_of(optimizer)
 
 
 def _module(module: nn.Module) -> Any:

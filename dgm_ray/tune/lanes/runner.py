@@ -298,7 +298,7 @@ class Runner:
         history: list[dict[str, Any]] = []
         for result in results:
             history += result["history"]
-            result |= {"trial_id": trial.trial_id, "training_iteration": result["epoch"]}
+            result |= {"trial_id": trial.trial_id, "training_iteration": result["epoch"]}  # as Tune has them
             result["done"] = (
                 result["done"]
                 or self._stopper(trial.trial_id, result)
