@@ -126,6 +126,7 @@ def test_the_test_of_dead_knobs_finds_one(tables: dict[str, Prepared]) -> None:
     arguments: dict[str, Any] = study.plan.template["arguments"]
     arguments["patience"] = Draw("randint", (5, 50))
     data = tables[SPACES[0].stem]
+    assert "patience" in study.plan.draws
     assert after_one_epoch(study, data) == after_one_epoch(study, data, "patience")
 
 
