@@ -96,7 +96,7 @@ def test_a_study_of_lanes_that_is_stopped_goes_on_with_and_without_them(
     grid["tune"] |= {"lanes": 2, "resources": {"cpu": 2}}
     grid["trial"]["arguments"]["epochs"] = 300
     path = write(grid)
-    code, said = stopped(tmp_path, path, "--address", cluster, "--name", "cut")
+    code, said = stopped(tmp_path, path, "--address", cluster, "--name", "cut", until="  val_imputation_rmse")
     assert code == 130, said
     before = re.findall(r"^[* ] (\d{3})  val", said, re.MULTILINE)
     assert 0 < len(before) < 10
@@ -118,8 +118,9 @@ def test_lanes_whose_process_dies_go_on_from_their_last_checkpoints(
     again = [one for one in Decisions(tmp_path / "results" / "died" / "journal.jsonl") if "again" in one]
     assert len(again) == 4, "each lane of the pack"
     trained = [json.loads(text) for text in (tmp_path / "died.epochs").read_text().splitlines()]
-    first = trained[0][0]
-    assert next(epoch for process, epoch, _ in trained if process != first) > 25
+    assert len({process for process, _, _ in trained}) == 2
+    of_four = sum(lanes == 4 for _, _, lanes in trained)
+    assert 80 <= of_four < 90, "two packs of 40 epochs, of which one lost little"
     same(found(tmp_path, "died"), study(path, "whole"))
 
 
@@ -146,5 +147,5 @@ def test_seeds_of_trials_are_lanes_of_one_pack(grid: dict[str, Any], write: Writ
     lanes = study(path, "lanes")
     without = study(path, "without", "--set", "tune.lanes=1")
     same(lanes.drop(columns="seeds"), without.drop(columns="seeds"))
-    (rows,) = {one["lanes"][0][1] for text in lanes["seeds"] for one in json.loads(text)}
-    assert rows == 6, "five trials of a shape in two processes"
+    rows = {one["lanes"][0][1] for text in lanes["seeds"] for one in json.loads(text)}
+    assert max(rows) == 8, "four trials with two seeds each"
