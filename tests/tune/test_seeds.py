@@ -46,15 +46,21 @@ def study(small: dict[str, Any], write: Write) -> Study:
     return Study.read(write(small))
 
 
-def single(study: Study, seed: int) -> Study:
+def single(study: Study, seed: int, **more: Any) -> Study:
     """The same study of one seed."""
     template = study.plan.template
-    plan = Plan({**template, "arguments": template["arguments"] | {"seed": seed}}, study.plan.metric)
+    plan = Plan({**template, "arguments": template["arguments"] | {"seed": seed} | more}, study.plan.metric)
     return replace(study, plan=plan)
 
 
 def alone(study: Study, data: Prepared, **values: Any) -> list[list[dict[str, Any]]]:
     return [run(trial(single(study, seed), data, **values)) for seed in (5, 6, 7)]
+
+
+def as_lanes(study: Study, data: Prepared, **values: Any) -> list[list[dict[str, Any]]]:
+    """Each seed alone, with the arithmetic of a pack of three."""
+    each = [single(study, 5 + row, lanes=[[1, 3, row]]) for row in range(3)]
+    return [run(trial(one, data, **values)) for one in each]
 
 
 def test_a_trial_is_the_mean_of_trials_of_one_seed(study: Study, data: Prepared) -> None:
@@ -293,7 +299,7 @@ def test_a_study_that_was_stopped_goes_on_and_its_winner_is_repeated(
     data = study.prepare()
     for row in table.to_dict("records"):
         values = {name: row[f"draw:{name}"] for name in study.plan.draws}
-        best = [one[-1][f"best_{METRIC}"] for one in alone(study, data, **values)]
+        best = [one[-1][f"best_{METRIC}"] for one in as_lanes(study, data, **values)]
         assert [one["score"] for one in json.loads(row["seeds"])] == best, "as if never stopped, to the bit"
         assert row[METRIC] == pytest.approx(statistics.fmean(best), rel=1e-12)
         assert row[f"{METRIC}_std"] == pytest.approx(statistics.stdev(best), rel=1e-9)

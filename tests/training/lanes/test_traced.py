@@ -95,6 +95,7 @@ def test_a_function_is_noted_once_it_has_been_called_often() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit")  # torch's own use of it, when its compiler is imported
 def test_a_function_can_be_compiled() -> None:
     traced, one, state = Traced(compiled=True), torch.rand(3, 4), torch.rand(3, 4)
     for _ in range(3):
