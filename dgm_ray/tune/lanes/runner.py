@@ -211,7 +211,7 @@ class Runner:
             desk.shape = largest(counts)
             if self._limits.lanes is None and not self._alone(desk.shape) and desk.shape not in self._lanes:
                 values = next(trial for trial in self._waiting if self._shapes[trial.trial_id].key == desk.shape).config
-                desk.asked = desk.worker.probe.remote(dict(values), SHARE / self._limits.workers), self._probed
+                desk.asked = desk.worker.probe.remote(dict(values), SHARE, self._limits.workers), self._probed
                 return
             idle = sum(1 for one in self._desks if not one.trials)
             desk.size = min(allowed, size_of(desk.shape, counts, idle, self._most_of(desk.shape)))
