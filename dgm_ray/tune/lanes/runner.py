@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError
 from ray.train._internal.session import _TrainingResult
 from ray.tune import Checkpoint
 from ray.tune.callback import CallbackList
@@ -29,6 +29,7 @@ from dgm_ray.training import write_json
 from dgm_ray.training.lanes import Shape
 from dgm_ray.tune.lanes.packing import Waiting, largest, resized, size_of
 from dgm_ray.tune.lanes.worker import Begin, Report, Trained
+from dgm_ray.tune.outcomes import LOW_ON_MEMORY
 from dgm_ray.tune.proposals import Proposals
 
 LOOK = 0.1  # seconds between two looks at what workers have done
@@ -210,7 +211,7 @@ class Runner:
             desk.shape = largest(counts)
             if self._limits.lanes is None and not self._alone(desk.shape) and desk.shape not in self._lanes:
                 values = next(trial for trial in self._waiting if self._shapes[trial.trial_id].key == desk.shape).config
-                desk.asked = desk.worker.probe.remote(dict(values), SHARE / self._limits.workers), self._probed
+                desk.asked = desk.worker.probe.remote(dict(values), SHARE, self._limits.workers), self._probed
                 return
             desk.size = min(allowed, size_of(desk.shape, counts, idle, self._most_of(desk.shape)))
         else:
@@ -265,7 +266,7 @@ class Runner:
             take, desk.asked = desk.asked[1], None
             try:
                 answer = ray.get(reference)
-            except (RayActorError, RayTaskError) as error:
+            except RayError as error:
                 self._died(desk, error)
             else:
                 take(desk, answer)
@@ -338,14 +339,22 @@ class Runner:
 
     def _broken(self, desk: Desk, trained: Trained) -> None:
         """Let the trials of a pack that could not go on wait again: for a smaller pack, or to be trained alone."""
-        trials, desk.trials = list(desk.trials.values()), {}
         if trained.oom:
-            self._most[desk.shape] = max(1, desk.size // 2)
-            self._say(f"lanes: memory ran out, so trials of this shape are {self._most[desk.shape]} at a time now")
-        else:
-            self._say_once(f"lanes: trained one by one, because together they failed ({trained.broken})")
-            for trial in trials:
-                self._shapes[trial.trial_id] = Shape(f"{ALONE}{trial.trial_id}", trained.broken)
+            self._halve(desk)
+            return
+        self._say_once(f"lanes: trained one by one, because together they failed ({trained.broken})")
+        for trial_id in desk.trials:
+            self._shapes[trial_id] = Shape(f"{ALONE}{trial_id}", trained.broken)
+        self._unpack(desk)
+
+    def _halve(self, desk: Desk) -> None:
+        """Let the trials of a pack for which there was no memory wait again, for a smaller one."""
+        self._most[desk.shape] = max(1, desk.size // 2)
+        self._say(f"lanes: memory ran out, so trials of this shape are {self._most[desk.shape]} at a time now")
+        self._unpack(desk)
+
+    def _unpack(self, desk: Desk) -> None:
+        trials, desk.trials, desk.ending = list(desk.trials.values()), {}, []
         for trial in reversed(trials):
             trial.set_status(RayTrial.PENDING)
             self._waiting.add_first(self._shapes[trial.trial_id].key, [trial])
@@ -357,6 +366,9 @@ class Runner:
         """
         self._desks.remove(desk)
         ray.kill(desk.worker)
+        if len(desk.trials) > 1 and LOW_ON_MEMORY in str(error):  # Ray ends a process before its memory runs out
+            self._halve(desk)
+            return
         trials = list(desk.trials.values())
         if desk.up and not trials:  # it died of trying a shape out
             self._probed(desk, 1)

@@ -135,14 +135,15 @@ class Worker:
             self._leave(trial_id)
         return saved
 
-    def probe(self, values: Mapping[str, Any], share: float) -> int:
+    def probe(self, values: Mapping[str, Any], share: float, workers: int = 1) -> int:
         """Return how many lanes it pays to train together, by a few cycles of copies of one trial.
 
         They are doubled until that is no faster, or a try takes seconds, or until twice as many would take more than
-        ``share`` of the memory that is left. What cannot be tried is alone.
+        ``share`` of the memory that is left. What cannot be tried is alone. workers: that share the memory of the node;
+        of a GPU each has a part for itself.
         """
         try:
-            return self._probed(values, share)
+            return self._probed(values, share if self._gpu else share / workers)
         except Exception:
             if self._gpu:
                 _empty_gpu()
