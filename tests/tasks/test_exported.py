@@ -214,7 +214,7 @@ def test_of_several_seeds_it_is_the_best(tmp_path: Path, data: Prepared) -> None
     node = imputer_configuration("autoencoder")
     own = {"epochs": 2, "patience": None, "seed": 5, "keep_checkpoint_by_metric": "val_imputation_rmse"}
     node["arguments"] = fitting(node["arguments"], data.train.rows) | own
-    trainings = task_of(node, Holdout(Wine())).repeats(3, data, node)  # type: ignore[arg-type]
+    trainings = task_of(node, Holdout(Wine())).repeats(3, data, node, together=False)  # type: ignore[arg-type]
     while not trainings.done:
         trainings.advance()
     best = min(trainings.by_seed, key=lambda one: one["score"])

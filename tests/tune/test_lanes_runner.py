@@ -350,7 +350,7 @@ def test_optuna_is_asked_for_places_that_are_free(grid: dict[str, Any], run: Any
 
 def test_auto_tries_each_shape_out_once(grid: dict[str, Any], run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     grid["tune"]["lanes"] = "auto"
-    monkeypatch.setattr(Worker, "probe", lambda worker, values, share: 3)
+    monkeypatch.setattr(Worker, "probe", lambda worker, *given: 3)
     found = run(grid)
     assert found.reasons == {"all epochs done"}
     assert sum(name == "probe" for name, _ in found.office.asked) == 2
