@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from dgm_ray.errors import ConfigurationError
 from dgm_ray.models import Batch, Phase, Probed, parameters_of
+from dgm_ray.training.draws import IN_PLACE
 from dgm_ray.training.loop import Imputation, Loop
 
 WORKERS = "tune.resources.workers"  # where a user asks for them
@@ -189,16 +190,6 @@ def _averaged(phase: Phase, reached: Sequence[nn.Parameter]) -> Phase:
 
 _LIKE = (torch.rand_like, torch.randn_like, torch.randint_like)
 _SIZED = (torch.rand, torch.randn, torch.randint)
-_IN_PLACE = (
-    Tensor.bernoulli_,
-    Tensor.cauchy_,
-    Tensor.exponential_,
-    Tensor.geometric_,
-    Tensor.log_normal_,
-    Tensor.normal_,
-    Tensor.random_,
-    Tensor.uniform_,
-)
 
 
 class _WholeDraws(TorchFunctionMode):
@@ -221,7 +212,7 @@ class _WholeDraws(TorchFunctionMode):
             like, *more = args
             shape, dimension = self._shape(like.shape)
             return self._part(function(like.new_empty(shape), *more, **kwargs), dimension)
-        if function in _IN_PLACE:
+        if function in IN_PLACE:
             filled, *more = args
             shape, dimension = self._shape(filled.shape)
             return filled.copy_(self._part(function(filled.new_empty(shape), *more, **kwargs), dimension))

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from dgm_ray.training.draws import IN_PLACE
+
 
 class Draw(NamedTuple):
     """Random numbers that a function asks for. fill: writes them into a tensor, with a generator."""
@@ -50,7 +52,7 @@ class Replaying(TorchFunctionMode):
         drawn = next(self._drawn)
         if function is F.dropout:
             return args[0] * drawn
-        return args[0].copy_(drawn) if function in _IN_PLACE else drawn
+        return args[0].copy_(drawn) if function in IN_PLACE else drawn
 
 
 class Random:
@@ -115,19 +117,6 @@ def _normal(row: Tensor, generator: torch.Generator) -> None:
 
 _MADE = {torch.rand: _uniform, torch.rand_like: _uniform, torch.randn: _normal, torch.randn_like: _normal}
 _INTEGERS = (torch.randint, torch.randint_like)
-_IN_PLACE = {
-    function: function
-    for function in (
-        Tensor.bernoulli_,
-        Tensor.cauchy_,
-        Tensor.exponential_,
-        Tensor.geometric_,
-        Tensor.log_normal_,
-        Tensor.normal_,
-        Tensor.random_,
-        Tensor.uniform_,
-    )
-}
 
 
 def _fill_of(function: Any, args: Any, kwargs: Any) -> Callable[[Tensor, torch.Generator], Any] | None:
@@ -142,7 +131,7 @@ def _fill_of(function: Any, args: Any, kwargs: Any) -> Callable[[Tensor, torch.G
         ends += [kwargs["high"]] if "high" in kwargs else []
         low, high = ends if len(ends) == 2 else (kwargs["low"] if "low" in kwargs else 0, *ends)
         return partial(_random, low=low, high=high)
-    if function in _IN_PLACE and not any(isinstance(one, Tensor) for one in (*args[1:], *kwargs.values())):
+    if function in IN_PLACE and not any(isinstance(one, Tensor) for one in (*args[1:], *kwargs.values())):
         more = {name: value for name, value in kwargs.items() if name != "generator"}
         return lambda row, generator: function(row, *args[1:], generator=generator, **more)
     if function is F.dropout:
