@@ -24,6 +24,7 @@ TOKEN = "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"  # noqa: S105 (names, not 
 CONNECT_SECONDS = 5.0
 SHARES = 10_000  # Ray counts in ten thousandths of a GPU
 NAMES = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}  # of resources, ours and Ray's
+_OPTIONS = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}  # Ray's names of a resource, and of its option
 
 
 def start_ray(needed: Resources, address: str | None) -> None:
@@ -133,6 +134,11 @@ def request(placed: Resources) -> dict[str, float]:
 def bundles(placed: Resources) -> list[dict[str, float]]:
     """Return what a trial asks Ray for, by Ray's names: a bundle for each of its workers."""
     return [{NAMES[name]: amount for name, amount in request(placed).items() if amount}] * placed.workers
+
+
+def options(bundle: Mapping[str, float]) -> dict[str, Any]:
+    """Return what of a trial's bundles a process of our own holds, as the options of a remote class."""
+    return {"num_cpus": 0, **{_OPTIONS[name]: amount for name, amount in bundle.items()}}
 
 
 def check_fits(placed: Resources, nodes: Sequence[Mapping[str, float]]) -> None:

@@ -23,6 +23,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from dgm_ray.data import Prepared
 from dgm_ray.tasks.training_task import TrainingTask
 from dgm_ray.training import Part, Training, packed, unpacked
+from dgm_ray.tune.cluster import options
 from dgm_ray.tune.shares import ran_out, take_gpu
 from dgm_ray.tune.study import task_of
 
@@ -76,10 +77,10 @@ class Team:
         host, workers = get_node_ip_address(), len(self._bundles)
         group = get_current_placement_group()
         for rank, bundle in list(enumerate(self._bundles))[1:]:
-            options: dict[str, Any] = {"num_cpus": 0, **{_OPTIONS[name]: amount for name, amount in bundle.items()}}
+            held = options(bundle)
             place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank)
-            worker = ray.remote(_Worker).options(scheduling_strategy=place, **options)
-            self._others.append(worker.remote(Part(rank, workers), options, self._table))
+            worker = ray.remote(_Worker).options(scheduling_strategy=place, **held)
+            self._others.append(worker.remote(Part(rank, workers), held, self._table))
         ray.get([other.ready.remote() for other in self._others])
         store = TCPStore(host, 0, workers, is_master=True, wait_for_workers=False, timeout=MEETING)
         backend = _backend(self._bundles[0])
@@ -143,9 +144,6 @@ class _Worker:
         if state is not None:
             self._training.load(unpacked(state), "worker 0")
         self._training.advance()
-
-
-_OPTIONS = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}  # Ray's names of a resource, and of its option
 
 
 def _backend(bundle: Mapping[str, float]) -> str:

@@ -8,13 +8,11 @@ from ray.tune.experiment import Trial as RayTrial
 
 from dgm_ray.data import Prepared
 from dgm_ray.training.lanes import Shape
-from dgm_ray.tune.cluster import bundles
+from dgm_ray.tune.cluster import bundles, options
 from dgm_ray.tune.lanes.runner import Limits
 from dgm_ray.tune.lanes.worker import Worker
 from dgm_ray.tune.settings import RandomSearch, Resources, Settings
 from dgm_ray.tune.study import Study, task_of
-
-_OPTIONS = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}  # how a remote class names Ray's resources
 
 
 def limits_of(settings: Settings, workers: int) -> Limits:
@@ -34,7 +32,6 @@ def shape_of(study: Study, data: Prepared, trial: RayTrial) -> Shape:
 def start_worker(study: Study, resources: Resources, table: Callable[[], Prepared]) -> Any:
     """Start a process with what a trial has for itself; it comes up by and by."""
     (held,) = bundles(resources)
-    options = {"num_cpus": 0, **{_OPTIONS[name]: amount for name, amount in held.items()}}
     settings = study.settings
-    worker = ray.remote(Worker).options(max_restarts=0, **options)
+    worker = ray.remote(Worker).options(max_restarts=0, **options(held))
     return worker.remote(study.plan, settings.scheduler, table, resources.gpu, settings.compile)
