@@ -6,6 +6,7 @@ wherever the cycle stands. Batches that were taken are trained on and their loss
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain, count, islice, repeat
 from statistics import median
 from typing import Any, TypeVar
@@ -104,24 +105,22 @@ class Loop:
     def probe(self, cycles: int) -> Probed:
         """Train so many cycles and one more, over as many epochs as that takes; the median of their times counts."""
         self._model.train()
-        cycle, seconds = sum(phase.steps for phase in self.phases), []
-        if not cycle:
+        if not any(phase.steps for phase in self.phases):
             return Probed(0.0, 0)
         steps = chain.from_iterable(map(self.steps, count(1)))
-        for _ in range(cycles + 1):
-            started = time.perf_counter()
-            for index, batch in islice(steps, cycle):
-                loss = self.step(index, batch)
-            loss.item()  # waits for the device
-            seconds.append((time.perf_counter() - started) / cycle)
-        rows = iter(repeat(self._empty, self._num_batches))
-        whole = sum(1 for _ in schedule(self.phases, rows, self._num_batches, self._empty))
+        seconds = seconds_of_a_step(self.phases, (partial(self.step, *one) for one in steps), cycles)
         held = [part for phase in self.phases for part in tensors_of(phase.optimizer.state_dict())]
-        return Probed(median(seconds[1:]) * whole, whole, sum(part.nbytes for part in held))
+        return Probed(seconds * self.num_steps, self.num_steps, sum(part.nbytes for part in held))
 
     @property
-    def _num_batches(self) -> int:
-        return len(part_sizes(len(self.rows), self.batch_size, join_last=self.join_last))
+    def sizes(self) -> list[int]:
+        """How many rows each batch of an epoch has."""
+        return part_sizes(len(self.rows), self.batch_size, join_last=self.join_last)
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps an epoch has."""
+        return sum(1 for _ in schedule(self.phases, iter(self.sizes), len(self.sizes), 0))
 
     def steps(self, epoch: int) -> Iterator[tuple[int, Batch]]:
         """Yield (index of the phase, batch) for an epoch."""
@@ -143,6 +142,21 @@ class Loop:
         loss.backward(inputs=self._parameters[index])  # what this phase does not step needs no gradient
         phase.optimizer.step()
         return loss.detach()
+
+
+def seconds_of_a_step(phases: Sequence[Phase], steps: Iterator[Callable[[], Tensor]], cycles: int) -> float:
+    """Do the steps of so many cycles and one more; return the median of the cycles' seconds, by their steps.
+
+    steps: each returns its loss, or those of several models.
+    """
+    cycle, seconds = sum(phase.steps for phase in phases), []
+    for _ in range(cycles + 1):
+        started = time.perf_counter()
+        for step in islice(steps, cycle):
+            loss = step()
+        loss.sum().item()  # waits for the device
+        seconds.append((time.perf_counter() - started) / cycle)
+    return median(seconds[1:])
 
 
 def tensors_of(state: Any) -> Iterator[Tensor]:

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain, count, islice
-from statistics import median
+from functools import partial
+from itertools import chain, count
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from dgm_ray.models import Probed
 from dgm_ray.training.lanes.noise import Random
 from dgm_ray.training.lanes.stack import Stack
-from dgm_ray.training.loop import schedule
-from dgm_ray.training.rows import part_sizes
+from dgm_ray.training.loop import schedule, seconds_of_a_step
 from dgm_ray.training.training import Training, random_states, set_random_states
 
 # From which epoch on a lane was one of how many rows of a stack, and which: what repeating it to the bit needs.
@@ -75,9 +74,7 @@ class Together:
     ) -> None:
         self._lanes, self._measure = lanes, next(iter(lanes.values())).measure
         self._stack = Stack(lanes, rows, random, compiled=compiled)
-        loop = self._stack.loop
-        self._sizes = part_sizes(len(loop.rows), loop.batch_size, join_last=loop.join_last)
-        self._empty = self._stack.table.features.new_empty(rows, loop.batch_size, 0)
+        self._empty = self._stack.table.features.new_empty(rows, self._stack.loop.batch_size, 0)
 
     def epoch(self, epochs: Mapping[int, int]) -> dict[int, dict[str, float]]:
         """Train an epoch and return the losses of each lane, by rows, as ``Loop`` does. epochs: their numbers."""
@@ -104,18 +101,12 @@ class Together:
 
     def probe(self, cycles: int) -> float:
         """Return the seconds of an epoch, without measures: so many cycles are timed, and one more before them."""
-        phases = self._stack.loop.phases
-        cycle, whole = sum(phase.steps for phase in phases), self._num_steps
         self.train()
         steps = chain.from_iterable(self.steps(dict.fromkeys(self._lanes, epoch)) for epoch in count(1))
-        seconds = []
-        for _ in range(cycles + 1):
-            started = time.perf_counter()
-            for index, (features, labels) in islice(steps, cycle):
-                losses = self.step(index, features, labels)
-            losses.sum().item()  # waits for the device
-            seconds.append(time.perf_counter() - started)
-        return median(seconds[1:]) * whole / cycle
+        loop = self._stack.loop
+        return loop.num_steps * seconds_of_a_step(
+            loop.phases, (partial(self.step, index, *given) for index, given in steps), cycles
+        )
 
     def step(self, index: int, features: Tensor, labels: Tensor | None) -> Tensor:
         """Do a step of a phase; return the loss of each row of the stack. See ``Stack.step``."""
@@ -132,12 +123,6 @@ class Together:
 
         return dict(zip(rows, self._measure.of_lanes(self._stack.model, run, rows), strict=True))
 
-    @property
-    def _num_steps(self) -> int:
-        """How many an epoch has."""
-        sizes, phases = iter(self._sizes), self._stack.loop.phases
-        return sum(1 for _ in schedule(phases, sizes, len(self._sizes), 0))
-
     def steps(self, epochs: Mapping[int, int]) -> Iterator[tuple[int, tuple[Tensor, Tensor | None]]]:
         """Yield (index of the phase, features and labels of all rows) for an epoch. epochs: by rows."""
         cycles = -(-len(self._stack.table) // self._stack.loop.batch_size)
@@ -150,7 +135,7 @@ class Together:
         other = next(iter(own.values()))
         orders = torch.stack([own[row] if row in own else other for row in range(rows)])  # (rows, rows of the table)
         start = 0
-        for size in self._sizes:
+        for size in self._stack.loop.sizes:
             features, labels = table.take(orders[:, start : start + size].reshape(-1))
             yield features.view(rows, size, -1), None if labels is None else labels.view(rows, size)
             start += size
@@ -218,6 +203,7 @@ class AsLane:
         self._training, self._places = training, places
         self._alone, self._measure = training.loop, training.measure
         self._random = Random(random_states())
+        self._made: dict[tuple[int, int], Together] = {}  # the last one, by its place
 
     @classmethod
     def of(cls, training: Training, places: Sequence[Sequence[int]]) -> Training:
@@ -231,6 +217,7 @@ class AsLane:
         if rows == 1:
             return self._alone(epoch)
         self._random.set(random_states())
+        self._made.clear()  # since the last epoch, a checkpoint may have been loaded
         losses = self._together(rows, row).epoch({row: epoch})[row]
         set_random_states(self._random.states())
         return losses
@@ -247,9 +234,10 @@ class AsLane:
         return (passed[-1][1], passed[-1][2]) if passed else (1, 0)
 
     def _together(self, rows: int, row: int) -> Together:
-        """Return a new stack: since the last epoch, a checkpoint may have been loaded."""
-        with self._plainly():
-            return Together({row: self._training}, rows, {row: self._random})
+        if (rows, row) not in self._made:
+            with self._plainly():
+                self._made = {(rows, row): Together({row: self._training}, rows, {row: self._random})}
+        return self._made[rows, row]
 
     @contextmanager
     def _plainly(self) -> Iterator[None]:
