@@ -209,7 +209,8 @@ class Runner:
             if not counts or allowed < 1:
                 return
             desk.shape = largest(counts)
-            if self._limits.lanes is None and not self._alone(desk.shape) and desk.shape not in self._lanes:
+            several = counts[desk.shape] > 1  # one has nobody to share with
+            if self._limits.lanes is None and several and desk.shape not in self._lanes:
                 values = next(trial for trial in self._waiting if self._shapes[trial.trial_id].key == desk.shape).config
                 desk.asked = desk.worker.probe.remote(dict(values), SHARE, self._limits.workers), self._probed
                 return
