@@ -99,7 +99,7 @@ def test_two_workers_equal_one_process(
     running = [subprocess.Popen([*line, str(rank), str(tmp_path)]) for rank in (0, 1)]
     try:
         expected = {name: trained(one, md7, None) for name, one in given.items()}
-        assert [one.wait(timeout=120) for one in running] == [0, 0]
+        assert [one.wait(timeout=240) for one in running] == [0, 0]
     finally:
         for one in running:
             one.kill()

@@ -50,7 +50,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     store = torch.distributed.FileStore(str(folder / "store"), 2)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=180))
     given = torch.load(folder / "given.pt", weights_only=True)
     metadata = Metadata.read(folder / "metadata.json")
     found = {name: trained(one, metadata, Part(rank, 2)) for name, one in given.items()}

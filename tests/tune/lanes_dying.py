@@ -6,19 +6,11 @@ Trials are saved after every epoch. FOLDER/NAME.epochs has a line for each epoch
 import json
 import os
 import signal
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ray
-from rich.console import Console
-
-from dgm_ray.tune.command import _quiet
-from dgm_ray.tune.place import Place
-from dgm_ray.tune.run import run_study
-from dgm_ray.tune.study import Study
+from hooked import run_hooked
 
 
 def dying(log: Path) -> Callable[[], None]:
@@ -45,15 +37,5 @@ def dying(log: Path) -> Callable[[], None]:
     return hook
 
 
-def main() -> None:
-    _quiet()
-    space, folder, address, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
-    hook = dying(folder / f"{name}.epochs")
-    ray.init(address=address, runtime_env={"worker_process_setup_hook": hook}, log_to_driver=False)
-    study = Study.read(space)
-    place = Place(folder / "results" / name, f"sqlite:///{folder / 'mlflow.db'}", resume="--resume" in sys.argv)
-    run_study(study, study.prepare(), place, Console(width=120), time.monotonic())
-
-
 if __name__ == "__main__":
-    main()
+    run_hooked(dying)

@@ -163,7 +163,7 @@ def run_script(name: str, *arguments: object) -> str:
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(line, env=environment, start_new_session=True, **pipes) as running:
         try:
-            said: str = running.communicate(timeout=280)[0]
+            said: str = running.communicate(timeout=560)[0]
         finally:
             with suppress(ProcessLookupError):  # Ray has ended its own
                 os.killpg(running.pid, signal.SIGKILL)

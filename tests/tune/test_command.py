@@ -223,7 +223,7 @@ def test_a_trial_whose_process_is_killed_does_not_end_the_study(
     with subprocess.Popen(
         line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
     ) as running:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while not (victims := trial_processes(head.session)) and time.monotonic() < deadline:
             time.sleep(0.2)
         time.sleep(3)  # until it trains

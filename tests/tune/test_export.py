@@ -210,7 +210,7 @@ def test_it_is_registered_and_served(logged: Logged, served: Any, tmp_path: Path
 
 
 def _wait(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while True:
         assert server.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()

@@ -113,7 +113,7 @@ def test_lanes_whose_process_dies_go_on_from_their_last_checkpoints(
     path = write(grid)
     script = Path(__file__).with_name("lanes_dying.py")
     line = [sys.executable, str(script), str(path), str(tmp_path), cluster, "died"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, env=ENVIRONMENT)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stdout + done.stderr
     again = [one for one in Decisions(tmp_path / "results" / "died" / "journal.jsonl") if "again" in one]
     assert len(again) == 4, "each lane of the pack"

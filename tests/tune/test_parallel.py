@@ -166,7 +166,7 @@ def test_control_c_leaves_a_whole_file(cluster: str, tmp_path: Path) -> None:
             time.sleep(0.1)
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        said, error = process.communicate(timeout=60)
+        said, error = process.communicate(timeout=180)
     assert process.returncode == 130, error
     assert "stopped: 1 of 3 are done" in said
     assert "Traceback" not in error

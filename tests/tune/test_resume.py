@@ -52,7 +52,7 @@ def killed(line: Sequence[str], journal: Path, *, when: str) -> None:
             assert time.monotonic() < deadline, "it trains nothing"
             time.sleep(0.01)
         os.kill(running.pid, signal.SIGKILL)
-        running.communicate(timeout=30)
+        running.communicate(timeout=120)
     assert running.returncode == -signal.SIGKILL
 
 

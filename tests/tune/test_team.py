@@ -47,7 +47,7 @@ def test_two_workers_on_two_nodes_equal_one_process_though_one_dies(
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(line, env=environment, start_new_session=True, **pipes) as running:
         try:
-            said = running.communicate(timeout=280)[0]
+            said = running.communicate(timeout=560)[0]
         finally:
             with suppress(ProcessLookupError):  # Ray has ended its own
                 os.killpg(running.pid, signal.SIGKILL)

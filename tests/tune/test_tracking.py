@@ -738,7 +738,7 @@ class Server:
         environment = ENVIRONMENT | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(line, stdout=log, stderr=log, env=environment, start_new_session=True)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while True:
             try:
                 assert requests.get(f"{self.uri}/health", timeout=5).ok
@@ -805,7 +805,7 @@ def test_a_server_that_is_started_again_has_it_all(
         env=ENVIRONMENT,
     ) as running:
         assert running.stdout is not None
-        said, deadline = "", time.monotonic() + 120
+        said, deadline = "", time.monotonic() + 240
         while " 000  val" not in said and running.poll() is None and time.monotonic() < deadline:
             said += running.stdout.readline()
         server.stop()
@@ -847,7 +847,7 @@ def test_what_a_killed_study_has_written_is_sent(
     code, said = stopped(tmp_path, path, "--address", cluster, stop=signal.SIGKILL)
     assert code == -signal.SIGKILL, said
     folder, uri = tmp_path / "results" / "small", f"sqlite:///{tmp_path / 'mlflow.db'}"
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     one = Delivery(folder, uri, lambda: MlflowClient(uri))
     while one.sent.update() or one.left or "KILLED" not in statuses(uri):
         assert time.monotonic() < deadline, "the sender does not deliver"

@@ -27,7 +27,7 @@ from dgm_ray.tune.place import Place
 from dgm_ray.tune.run import run_study
 from dgm_ray.tune.study import Study
 
-WAITING, PATIENCE = 6, 120.0
+WAITING, PATIENCE = 6, 240.0
 
 
 def told(folder: Path) -> list[dict[str, Any]]:

@@ -43,7 +43,7 @@ def fake_gpus(log: Path, trials: int) -> Callable[[], None]:
                 file.write(json.dumps(line | {"gpu": os.environ["CUDA_VISIBLE_DEVICES"]}) + "\n")
 
         def hungry(training: Training) -> dict[str, float]:
-            deadline = time.monotonic() + 90
+            deadline = time.monotonic() + 240
             while log.read_text().count("\n") < trials:
                 assert time.monotonic() < deadline, "not all trials run at once"
                 time.sleep(0.1)

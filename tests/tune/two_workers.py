@@ -70,7 +70,7 @@ def main() -> None:
     place = Place(folder / "study", f"sqlite:///{folder / 'mlflow.db'}")
     run_study(study, study.prepare(), place, Console(width=120), time.monotonic())
     pids = {json.loads(line)["pid"] for line in (folder / "epochs.jsonl").read_text().splitlines()}
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (left := list(filter(alive, pids))) and time.monotonic() < deadline:
         time.sleep(0.2)
     print(f"left: {left}")
