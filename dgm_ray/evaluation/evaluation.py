@@ -1,6 +1,6 @@
 """What a model is worth on rows that it was not trained on: imputing and generating, whatever of both it can do."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dgm_ray.data import Metadata, Scored, class_numbers
-from dgm_ray.evaluation.generation import Floats, score_generation
+from dgm_ray.evaluation.generation import Floats, Scores, score_generation
 from dgm_ray.evaluation.imputation import complete, score_imputation
 from dgm_ray.imputers import BaseImputer, ImputerModel
 from dgm_ray.models import Architecture, Draws, Imputes, Reconstructs, Samples
@@ -150,12 +150,9 @@ class Evaluation:
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         model.eval()
-        scored, scores = self.seen.scored, dict[str, float]()
-        if isinstance(model, Imputes):
-            scores |= score_imputation(imputed(model, self.seen), scored)
-        if isinstance(model, Samples):
-            scores |= score_generation(self.seen.metadata, scored.truth, sampled(model, self.seen))
-        return {f"{self.prefix}_{name}": value for name, value in scores.items()}
+        completed = imputed(model, self.seen) if isinstance(model, Imputes) else None
+        made = sampled(model, self.seen) if isinstance(model, Samples) else None
+        return {name: float(value) for name, value in self._scores(completed, made).items()}
 
     def of_lanes(
         self, model: nn.Module, run: Callable[[str, Callable[[], Tensor]], Tensor], rows: Sequence[int]
@@ -164,19 +161,28 @@ class Evaluation:
 
         run: returns what a function of ``model`` gives of each of them, (rows, ...); its name is given first.
         """
-        seen, scored = self.seen, self.seen.scored
-        scores: list[dict[str, float]] = [{} for _ in rows]
+
+        def found(parts: Iterable[tuple[str, Callable[[], Tensor]]]) -> Floats:
+            made: Floats = torch.cat([run(*part)[[*rows]] for part in parts], dim=1).cpu().numpy()
+            return made
+
+        seen, completed, made = self.seen, None, None
         if isinstance(model, Imputes):
-            chunks = [(f"impute {len(chunk[0])}", partial(seen.imputed, model, *chunk)) for chunk in seen.chunks()]
-            proposed = torch.cat([run(*chunk)[[*rows]] for chunk in chunks], dim=1).cpu().numpy()
-            for own, cells in zip(scores, proposed, strict=True):
-                own |= score_imputation(complete(seen.metadata, cells, scored.features), scored)
+            chunks = ((f"impute {len(chunk[0])}", partial(seen.imputed, model, *chunk)) for chunk in seen.chunks())
+            completed = complete(seen.metadata, found(chunks), seen.scored.features)
         if isinstance(model, Samples):
-            parts = sample_parts(model, len(scored.truth), seen.device, seen.labels)
-            made = torch.cat([run(*part)[[*rows]] for part in parts], dim=1).cpu().numpy()
-            for own, cells in zip(scores, made, strict=True):
-                own |= score_generation(seen.metadata, scored.truth, cells)
-        return [{f"{self.prefix}_{name}": value for name, value in own.items()} for own in scores]
+            made = found(sample_parts(model, len(seen.scored.truth), seen.device, seen.labels))
+        scores = self._scores(completed, made)
+        return [{name: float(values[index]) for name, values in scores.items()} for index in range(len(rows))]
+
+    def _scores(self, completed: Floats | None, made: Floats | None) -> Scores:
+        """Return scores, of one model or of several. completed, made: rows, (..., rows, num_features), if there are."""
+        scored, scores = self.seen.scored, Scores()
+        if completed is not None:
+            scores |= score_imputation(completed, scored)
+        if made is not None:
+            scores |= score_generation(self.seen.metadata, scored.truth, made)
+        return {f"{self.prefix}_{name}": value for name, value in scores.items()}
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,25 @@ def test_dimension_wise_rmse_by_hand() -> None:
     assert dimension_wise_rmse(real, generated) == pytest.approx((((2 / 3 - 1 / 2) ** 2 + 1) / 2) ** 0.5)
 
 
+@given(data=st.data())
+def test_several_models_at_once_score_as_each_alone_to_the_bit(data: st.DataObject) -> None:
+    kinds = data.draw(st.lists(st.sampled_from(["numerical", "binary", "categorical"]), min_size=1, max_size=5))
+    variables = [Variable(f"v{i}", kind, 3 if kind == "categorical" else 1) for i, kind in enumerate(kinds)]
+    metadata = Metadata(tuple(variables), 99)
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    rows, others, models = (data.draw(st.integers(1, most)) for most in (40, 40, 5))
+    real = random.random((rows, metadata.num_features), dtype=np.float32)
+    holes = random.random((rows, len(kinds))) < data.draw(st.sampled_from([0.0, 0.3]))
+    holes[0] = False
+    real[np.repeat(holes, [one.size for one in variables], axis=1)] = NAN
+    generated = random.random((models, others, metadata.num_features), dtype=np.float32)
+    together = score_generation(metadata, real, generated)
+    for index, own in enumerate(generated):
+        alone = score_generation(metadata, real, own)
+        assert {name: values[index] for name, values in together.items()} == alone
+        assert {name: values[0] for name, values in score_generation(metadata, real, own[None]).items()} == alone
+
+
 def test_generated_rows_are_made_valid_first(s3: Metadata) -> None:
     real = array([[0.25, 1, 0, 0, 1]])
     soft = array([[0.25, 0.51, 0.1, 0.2, 0.3]])

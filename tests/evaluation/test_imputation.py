@@ -48,6 +48,17 @@ def test_only_hidden_cells_count(data: st.DataObject) -> None:
     assert score_imputation(worse, scored_of(truth, hidden))["imputation_rmse"] > expected["imputation_rmse"]
 
 
+@given(seed=st.integers(0, 2**32), rows=st.integers(1, 300), columns=st.integers(1, 40), models=st.integers(1, 9))
+def test_several_models_at_once_score_as_each_alone_to_the_bit(seed: int, rows: int, columns: int, models: int) -> None:
+    random = np.random.default_rng(seed)
+    truth, completed = random.random((rows, columns)), random.random((models, rows, columns), dtype=np.float32)
+    scored = scored_of(truth.astype(np.float32), random.random((rows, columns)) < 0.4)
+    together = score_imputation(completed, scored)
+    assert together.keys() == score_imputation(completed[0], scored).keys()
+    for name, values in together.items():
+        assert values.tolist() == [score_imputation(own, scored)[name] for own in completed]
+
+
 def test_observed_cells_stay_bit_for_bit(md7: Metadata, prepared7: Prepared) -> None:
     observed = prepared7.validation.features
     proposed = np.random.default_rng(0).random(observed.shape, dtype=np.float32)

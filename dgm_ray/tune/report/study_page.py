@@ -446,7 +446,7 @@ def distance(true: pd.Series, made: pd.Series) -> float:
         return math.nan
     if is_scale(true):
         first, second = (as_numbers(part).to_numpy() for part in (one, other))
-        return wasserstein(first, second) / (float(np.ptp(first)) or 1.0)
+        return float(wasserstein(first, second)) / (float(np.ptp(first)) or 1.0)
     shares = shares_of(one, other)
     return float(np.abs(shares["true"] - shares["made"]).sum() / 2)
 
