@@ -6,6 +6,8 @@ Differs from the paper: the encoder does not follow the critic's loss (as in the
 cleared those gradients before they were used), so the codes are shaped by reconstruction alone.
 """
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 
@@ -62,7 +64,8 @@ class ARAE(nn.Module):
             generator_steps=generator_steps,
         )
         self._decoded = Decoded(generator, autoencoder)
-        self._autoencoder_steps, self._noise_search, self._noise_size = autoencoder_steps, noise_search, noise_size
+        self._autoencoder_steps, self._noise_size = autoencoder_steps, noise_size
+        self._noise_search = deepcopy(noise_search)  # the default is everyone's
 
     def phases(self) -> list[Phase]:
         (reconstruction,) = self.reconstruction.phases()
@@ -91,4 +94,5 @@ class ARAE(nn.Module):
 
     def impute(self, features: Tensor, missing_mask: Tensor, *condition: Tensor) -> Tensor:
         noise = draw_noise(len(features), self._noise_size, features.device)
-        return self._noise_search(self._decoded, noise, features, missing_mask, *condition)
+        found: Tensor = self._noise_search(self._decoded, noise, features, missing_mask, *condition)
+        return found

@@ -4,6 +4,8 @@ Sources: Goodfellow et al. 2014, arXiv 1406.2661; Arjovsky et al. 2017, arXiv 17
 arXiv 1704.00028.
 """
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 
@@ -48,7 +50,7 @@ class GAN(nn.Module):
         self.generator, self.discriminator = generator, discriminator
         self.generator_loss, self.discriminator_loss = generator_loss, discriminator_loss
         self._num_classes = metadata.num_classes if conditional else 0
-        self._noise_size, self._noise_search = noise_size, noise_search
+        self._noise_size, self._noise_search = noise_size, deepcopy(noise_search)  # the default is everyone's
         self._generator_optimizer, self._discriminator_optimizer = generator_optimizer, discriminator_optimizer
         self._generator_steps, self._discriminator_steps = generator_steps, discriminator_steps
         self._mask_generated = mask_generated
@@ -93,4 +95,5 @@ class GAN(nn.Module):
 
     def impute(self, features: Tensor, missing_mask: Tensor, *condition: Tensor) -> Tensor:
         noise = draw_noise(len(features), self._noise_size, features.device)
-        return self._noise_search(self.generator, noise, features, missing_mask, *condition)
+        found: Tensor = self._noise_search(self.generator, noise, features, missing_mask, *condition)
+        return found

@@ -1,7 +1,6 @@
 """Imputation by a generator: search the noise whose output agrees with the observed cells of each row."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +13,7 @@ _SQUARES = MSE()
 
 
 @register
-@dataclass(frozen=True)
-class NoiseSearch:
+class NoiseSearch(nn.Module):
     """Adam on the noise alone, the generator fixed in evaluation mode.
 
     learning_rate: step size of Adam. max_iterations: steps at most. tolerance: stop when the mean squared error of the
@@ -28,12 +26,20 @@ class NoiseSearch:
     iterations they are still near to where they started, and so their mean is near to that of all generated rows.
     """
 
-    learning_rate: PositiveFloat = 0.1
-    max_iterations: PositiveInt = 50
-    tolerance: NonNegativeFloat = 1e-5
-    restarts: PositiveInt = 1
+    learning_rate: Tensor
 
-    def __call__(
+    def __init__(
+        self,
+        learning_rate: PositiveFloat = 0.1,
+        max_iterations: PositiveInt = 50,
+        tolerance: NonNegativeFloat = 1e-5,
+        restarts: PositiveInt = 1,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("learning_rate", torch.tensor(float(learning_rate)), persistent=False)
+        self.max_iterations, self.tolerance, self.restarts = max_iterations, tolerance, restarts
+
+    def forward(
         self,
         generator: nn.Module,
         noise: Tensor,
@@ -79,7 +85,7 @@ class NoiseSearch:
                 square = torch.addcmul(square * _BETAS[1], gradient, gradient, value=1 - _BETAS[1])
                 first, second = (1 - beta**iteration for beta in _BETAS)
                 below = (square.sqrt() / second**0.5) + _EPS
-                noise = torch.where(found, noise, torch.addcdiv(noise, mean, below, value=-self.learning_rate / first))
+                noise = torch.where(found, noise, noise - self.learning_rate * mean / (below * first))
             made: Tensor = generator(noise, *condition)
         return made.detach().reshape(self.restarts, rows, made.shape[1]).mean(dim=0)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from dgm_ray.models import GAN, AutoEncoder
+from dgm_ray.models import ARAE, GAN, AutoEncoder, MedGAN, NoiseSearch
 from dgm_ray.training import Training, read_checkpoint, write_checkpoint
 from dgm_ray.training.lanes import AsLane, Lane, Pack, traced
 from dgm_ray.training.lanes import stack as stacks
@@ -56,6 +56,22 @@ def test_lanes_are_what_they_are_alone(start: Start, model: Any) -> None:
         assert lane.training.best.epoch == alone.best.epoch
         assert torch.equal(lane.state()["random_states"]["cpu"], alone.state()["random_states"]["cpu"])
     assert found[0] != found[1]
+
+
+@pytest.mark.parametrize("model", [GAN, MedGAN, ARAE])
+def test_each_lane_searches_noise_at_its_own_rate(start: Start, model: Any) -> None:
+    def made(rate: float) -> Training:
+        training = start(model, seed=3, epochs=1)
+        for module in training.architecture.model.modules():
+            if isinstance(module, NoiseSearch):
+                module.learning_rate.fill_(rate)
+        return training
+
+    rates = (0.01, 0.5)
+    found = advanced(Pack([Lane(partial(made, rate)) for rate in rates]))
+    for rate, own in zip(rates, found, strict=True):
+        assert own == [pytest.approx(figures, rel=1e-4, abs=1e-5) for figures in run(made(rate))]
+    assert found[0][0]["val_imputation_rmse"] != pytest.approx(found[1][0]["val_imputation_rmse"], rel=1e-3)
 
 
 @all_models
