@@ -287,24 +287,24 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, rows: int) -> Non
     monkeypatch.setattr(Pack, "advance", failing)
 
 
-def test_a_pack_that_memory_is_too_small_for_is_halved(
-    grid: dict[str, Any], run: Any, monkeypatch: pytest.MonkeyPatch
+HALVED = "lanes: memory ran out, so trials of this shape are"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError("2 TiB"), [f"{HALVED} {size} at a time now" for size in (1, 1, 2, 2)]),
+        (ValueError("no"), ["lanes: trained one by one, because together they failed (ValueError: no)"]),
+    ],
+)
+def test_a_pack_that_memory_is_too_small_for_is_halved_and_another_failure_parts_it(
+    grid: dict[str, Any], run: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, said: list[str]
 ) -> None:
-    failing(monkeypatch, MemoryError("2 TiB"), rows=1)
+    failing(monkeypatch, error, rows=1)
     found = run(grid, workers=1)
     assert found.reasons == {"all epochs done"}
-    line = "lanes: memory ran out, so trials of this shape are"
-    assert sorted(found.said) == [f"{line} {size} at a time now" for size in (1, 1, 2, 2)]
+    assert sorted(found.said) == said
     assert not any("again" in told for told in found.told.by_trial.values()), "it is no failure of a trial"
-
-
-def test_a_pack_that_fails_is_trained_one_by_one(
-    grid: dict[str, Any], run: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failing(monkeypatch, ValueError("no"), rows=1)
-    found = run(grid, workers=1)
-    assert found.reasons == {"all epochs done"}
-    assert found.said == ["lanes: trained one by one, because together they failed (ValueError: no)"]
 
 
 def test_a_single_trial_that_memory_is_too_small_for_ends(
