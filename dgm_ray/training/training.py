@@ -33,9 +33,9 @@ class Epochs(Protocol):
 
 
 def random_states() -> dict[str, Any]:
-    """Return the states of torch's random generators, by kind of device."""
+    """Return the states of torch's random generators, by kind of device; of GPUs if this process has used one."""
     states: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    return states | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_available() else {})
+    return states | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_initialized() else {})
 
 
 def set_random_states(states: Mapping[str, Any]) -> None:

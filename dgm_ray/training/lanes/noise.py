@@ -60,7 +60,7 @@ class Random:
 
     def __init__(self, states: Mapping[str, Any]) -> None:
         self._by = {"cpu": torch.Generator()}
-        if torch.cuda.is_available():
+        if torch.cuda.is_initialized():
             self._by["cuda"] = torch.Generator("cuda")
         self.set(states)
 
@@ -74,7 +74,7 @@ class Random:
     def seeded(cls, seed: int) -> "Random":
         """Return generators as ``torch.manual_seed`` leaves them."""
         states: dict[str, Any] = {"cpu": torch.Generator().manual_seed(seed).get_state()}
-        if torch.cuda.is_available():
+        if torch.cuda.is_initialized():
             state = torch.Generator("cuda").manual_seed(seed).get_state()
             states["cuda"] = [state] * torch.cuda.device_count()
         return cls(states)

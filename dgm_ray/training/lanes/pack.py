@@ -54,6 +54,10 @@ class Lane:
             self.training.load(state, place)
         self.places = [list(one) for one in state["lanes"]] if "lanes" in state else []
 
+    def stop(self, reason: str) -> None:
+        """Train no more, though it keeps its row. One that has ended keeps its reason."""
+        self.training.reason = self.training.reason or reason
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Inside, torch's random state is the lane's."""

@@ -270,7 +270,7 @@ class Worker:
     def _leave(self, trial_id: str) -> None:
         """Forget a trial. Its lanes keep their rows, and train no more, until others take them."""
         for lane in self._members.pop(trial_id).progress.lanes:
-            lane.training.reason = lane.training.reason or STOPPED
+            lane.stop(STOPPED)
         if not self._members:
             self._rows, self._packs = [], []
 
