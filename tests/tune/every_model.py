@@ -33,15 +33,16 @@ def names() -> list[str]:
 def main() -> None:
     _quiet()
     from dgm_ray.data.user_files import source_node
+    from dgm_ray.tune import run
     from dgm_ray.tune.cluster import start_ray
     from dgm_ray.tune.comparison import Comparison
     from dgm_ray.tune.place import Place
-    from dgm_ray.tune.run import run_study
     from dgm_ray.tune.settings import Resources
     from dgm_ray.tune.study import Study
 
     folder, address = Path(sys.argv[1]), sys.argv[2]
     os.chdir(folder)
+    run.write_page = run.write_models = lambda *_: None  # which take long, and are not what is tested
     start_ray(Resources(), address)
     comparison = Comparison.read(SPACES / "imputers.yaml", SHORT)
     of_imputers = comparison.studies(comparison.prepare())
@@ -60,7 +61,7 @@ def main() -> None:
 
     for name, study in made():
         place = Place(folder / "results" / name, f"sqlite:///{folder / 'mlflow.db'}")
-        run_study(study, study.prepare(), place, Console(width=120), time.monotonic())
+        run.run_study(study, study.prepare(), place, Console(width=120), time.monotonic())
 
 
 if __name__ == "__main__":

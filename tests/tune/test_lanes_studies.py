@@ -35,11 +35,11 @@ def grid(small: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def study(command: Command, cluster: str, tmp_path: Path) -> Callable[..., pd.DataFrame]:
+def study(inside: Command, cluster: str, tmp_path: Path) -> Callable[..., pd.DataFrame]:
     """Run a study and return what became of each trial."""
 
     def study(path: Path, name: str, *options: object) -> pd.DataFrame:
-        done = command("dgm_ray.tune", path, "--address", cluster, "--name", name, *options)
+        done = inside("dgm_ray.tune", path, "--address", cluster, "--name", name, *options)
         assert done.returncode == 0, done.stdout + done.stderr
         return found(tmp_path, name)
 
@@ -94,7 +94,7 @@ def test_a_study_of_lanes_that_is_stopped_goes_on_with_and_without_them(
     grid: dict[str, Any], write: Write, study: Any, cluster: str, tmp_path: Path
 ) -> None:
     grid["tune"] |= {"lanes": 2, "resources": {"cpu": 2}}
-    grid["trial"]["arguments"]["epochs"] = 300
+    grid["trial"]["arguments"] |= {"epochs": 120, "evaluate_every": 10}
     path = write(grid)
     code, said = stopped(tmp_path, path, "--address", cluster, "--name", "cut", until="  val_imputation_rmse")
     assert code == 130, said
