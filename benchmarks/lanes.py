@@ -56,7 +56,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     cycles: Annotated[int, typer.Option(min=1, help="Cycles of phases that are timed, for each configuration.")] = 100,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    compiled: Annotated[bool, typer.Option("--compile", help="Lanes by torch.compile.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Lanes by torch.compile as well.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Show where the time of a step goes.")] = False,
 ) -> None:
     console = Console(width=100)
@@ -77,8 +77,9 @@ def compared(name: str, size: int, counts: list[int], rounds: int, cycles: int, 
         makers[CORES] = cores, partial(alone, name, size, cycles, device)
         makers[LOADER] = cores, partial(by_row, name, size, cycles)
     for lanes in counts:
-        makers[f"{lanes} lanes"] = cores, partial(packed, name, size, cycles, device, lanes, compiled)
-    each = {label: int(label.split()[0]) if label.endswith("lanes") else 1 for label in makers}
+        for more, too in (("", False), (", compiled", True))[: 1 + compiled]:
+            makers[f"{lanes} lanes{more}"] = cores, partial(packed, name, size, cycles, device, lanes, too)
+    each = {label: int(label.split()[0]) if " lanes" in label else 1 for label in makers}
     rates: dict[str, list[float]] = {label: [] for label in makers}
     teams = {label: Team(processes, make) for label, (processes, make) in makers.items()}
     for number in range(rounds + 1):
