@@ -143,7 +143,7 @@ class Training:
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Draw the same noise whenever the model is used; training's own random stream is left as it was."""
-        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(self.seed)
             yield

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dgm_ray.errors import TrainingError
-from dgm_ray.models import MODELS, Architecture, AutoEncoder
+from dgm_ray.models import GAN, MODELS, Architecture, AutoEncoder
 from dgm_ray.training import Training, read_checkpoint, write_checkpoint
 
 from .conftest import Start
@@ -136,6 +136,19 @@ def test_measuring_leaves_training_alone(start: Start, model: Any) -> None:
     torch.set_rng_state(before)
     often.evaluate()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_training_on_the_processor_leaves_gpus_alone(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    def touched(*_: Any) -> Any:
+        raise AssertionError("a GPU is asked for its random state")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name in ("get_rng_state", "get_rng_state_all"):
+        monkeypatch.setattr(torch.cuda, name, touched)
+    training = start(GAN, epochs=1)
+    assert run(training)[0]["val_imputation_rmse"] > 0
+    assert training.state()["random_states"].keys() == {"cpu"}
 
 
 @all_models
