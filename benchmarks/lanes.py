@@ -77,8 +77,10 @@ def compared(name: str, size: int, counts: list[int], rounds: int, cycles: int, 
         makers[CORES] = cores, partial(alone, name, size, cycles, device)
         makers[LOADER] = cores, partial(by_row, name, size, cycles)
     for lanes in counts:
-        for more, too in (("", False), (", compiled", True))[: 1 + compiled]:
-            makers[f"{lanes} lanes{more}"] = cores, partial(packed, name, size, cycles, device, lanes, too)
+        together = partial(packed, name, size, cycles, device, lanes)
+        makers[f"{lanes} lanes"] = cores, partial(together, False)
+        if compiled:
+            makers[f"{lanes} lanes, compiled"] = cores, partial(together, True)
     each = {label: int(label.split()[0]) if " lanes" in label else 1 for label in makers}
     rates: dict[str, list[float]] = {label: [] for label in makers}
     teams = {label: Team(processes, make) for label, (processes, make) in makers.items()}

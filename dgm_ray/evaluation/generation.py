@@ -35,23 +35,17 @@ def marginal_distances(metadata: Metadata, real: Floats, generated: Floats) -> S
     which no real cell is known has none.
     """
     known = ~np.isnan(real)
-    columns = np.flatnonzero(metadata.numerical_columns & known.any(axis=0))
-    whole = known[:, columns].all(axis=0)
-    found = dict(zip(columns[whole], _numerical(real, generated, columns[whole]), strict=True))
-    for column in columns[~whole]:
-        (found[column],) = _numerical(real[known[:, column]], generated, np.array([column]))
-    gaps = np.abs(_gaps(real, generated))
-    for variable, own in zip(metadata.variables, metadata.slices, strict=True):
-        if variable.kind != "numerical" and known[:, own].any():
-            found[own.start] = gaps[..., own].sum(axis=-1) / (2 if variable.kind == "categorical" else 1)
-    starts = {own.start: variable.name for variable, own in zip(metadata.variables, metadata.slices, strict=True)}
-    return {name: found[start] for start, name in starts.items() if start in found}
-
-
-def _numerical(real: Floats, generated: Floats, columns: NDArray[np.int_]) -> NDArray[np.float64]:
-    """Return the distances of columns of which all real cells are known: (columns, ...)."""
-    other = np.swapaxes(generated[..., columns], -1, -2)
-    return np.moveaxis(wasserstein(real[:, columns].T, other), -1, 0)
+    distances = np.abs(_gaps(real, generated))
+    whole = np.flatnonzero(metadata.numerical_columns & known.all(axis=0))
+    others = np.flatnonzero(metadata.numerical_columns & known.any(axis=0) & ~known.all(axis=0))
+    distances[..., whole] = wasserstein(real[:, whole].T, np.swapaxes(generated[..., whole], -1, -2))
+    for column in others:
+        distances[..., column] = wasserstein(real[known[:, column], column], generated[..., column])
+    return {
+        variable.name: distances[..., own].sum(axis=-1) / (2 if variable.kind == "categorical" else 1)
+        for variable, own in zip(metadata.variables, metadata.slices, strict=True)
+        if known[:, own].any()
+    }
 
 
 def wasserstein(one: NDArray[Any], other: NDArray[Any]) -> Any:

@@ -217,7 +217,7 @@ class StudyPage:
                 if part.notna().any()
             )
         for name in ("search", "scheduler", "stop"):
-            if settings.get(name):
+            if settings[name]:
                 rows[name] = _said(settings[name])
         rows["metric"] = self._metric
         rows["trials"] = f"{len(left.trials)}, samples: {settings['samples']}"
